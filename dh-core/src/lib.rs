@@ -1,0 +1,10 @@
+//! dh-core launches ephemeral compute **engines**, attaches persistent **studio** volumes to them, senses whether
+//! anyone or anything uses them, and stops them when nothing does.
+//!
+//! Imports point one way: `domain <- ports <- logic <- {backend, store, sensor}`.
+
+#![deny(missing_docs)]
+
+pub mod domain;
+pub mod ports;
+pub mod wire;

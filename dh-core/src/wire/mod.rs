@@ -1,0 +1,5 @@
+//! What crosses a process boundary, versioned.
+
+mod agent;
+
+pub use agent::*;
