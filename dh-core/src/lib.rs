@@ -7,4 +7,7 @@
 
 pub mod domain;
 pub mod ports;
+pub mod store;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod wire;
