@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod connect;
 pub mod domain;
 pub mod ports;
 pub mod store;
