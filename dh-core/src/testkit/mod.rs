@@ -1,0 +1,3 @@
+//! What tests need that the real thing must not have.
+
+pub mod conformance;
