@@ -6,5 +6,6 @@
 #![deny(missing_docs)]
 
 pub mod domain;
+pub mod logic;
 pub mod ports;
 pub mod wire;
