@@ -7,6 +7,7 @@
 
 pub mod connect;
 pub mod domain;
+pub mod logic;
 pub mod ports;
 pub mod store;
 #[cfg(any(test, feature = "testkit"))]
