@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dh_core::domain::{Error, Operation, OperationId, OperationSpec, StageStatus};
-use dh_core::ports::{OperationQuery, SubmitOptions};
+use dh_core::ports::{NoProgress, SubmitOptions};
 use dh_core::wire::view::{self, Body};
 
 use crate::context::Context;
@@ -31,22 +31,39 @@ pub async fn run(context: &Context, operation: &Operation, progress: &Arc<Progre
     let id = &operation.id;
     let result = tokio::select! {
         biased;
-        result = context.control.run(id, progress.clone()) => result,
         () = context.host.interrupted() => {
             progress.close();
-            tokio::select! {
-                paused = context.control.pause(id) => paused?,
-                // Somebody who presses it twice does not want to wait.
-                () = context.host.interrupted() => {}
-            }
-            return Err(Failure::Interrupted(Box::new(operation.clone())));
+            pause(context, operation).await?;
+            // It may have ended at the same moment.
+            context.control.run(id, Arc::new(NoProgress)).await
         }
+        result = context.control.run(id, progress.clone()) => result,
     };
     progress.close();
     match result {
         Ok(operation) => Ok(operation),
         Err(error) => Err(explain(context, id, error).await),
     }
+}
+
+/// Pauses an operation that Ctrl-C interrupted. Succeeds only when there was nothing left to pause.
+async fn pause(context: &Context, operation: &Operation) -> Result<(), Failure> {
+    tokio::select! {
+        biased;
+        paused = context.control.pause(&operation.id) => paused?,
+        // Somebody who presses it twice does not want to wait.
+        () = again(context) => {}
+    }
+    match context.control.operation(&operation.id).await {
+        Ok(now) if !now.status.is_open() => Ok(()),
+        _ => Err(Failure::Interrupted(Box::new(operation.clone()))),
+    }
+}
+
+/// Waits for the second Ctrl-C; the first may still be seen at once.
+async fn again(context: &Context) {
+    tokio::task::yield_now().await;
+    context.host.interrupted().await;
 }
 
 /// Hands an operation to a process of its own.
@@ -100,11 +117,6 @@ pub async fn go_on_with_interrupted(context: &Context, except: Option<&Operation
             Err(error) => context.screen.say(&render::error(&error, context.screen.talk_paint())),
         }
     }
-}
-
-/// Returns the open operations, newest first.
-pub async fn open(context: &Context) -> Result<Vec<Operation>, Failure> {
-    Ok(context.control.operations(OperationQuery { open_only: true, limit: None }).await?)
 }
 
 /// Writes an operation and what it was about, for programs.

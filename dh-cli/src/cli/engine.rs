@@ -91,11 +91,11 @@ pub struct Launch {
     #[arg(value_name = "NAME", value_parser = values::engine_name)]
     pub name: EngineName,
 
-    /// Engine type, such as cpu, cpumax, t4, a10g or a100
+    /// Engine type, such as cpu, cpumax, t4, a10g or a100; required unless the configuration has a default
     #[arg(long = "type", value_name = "TYPE")]
-    pub engine_type: String,
+    pub engine_type: Option<String>,
 
-    /// Boot disk size in GB
+    /// Boot disk size in GB [default: the configuration's, or the backend's]
     #[arg(long, value_name = "GB", value_parser = values::size, allow_negative_numbers = true)]
     pub size: Option<SizeGb>,
 

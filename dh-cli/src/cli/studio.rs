@@ -46,9 +46,9 @@ pub struct OneStudio {
 
 #[derive(Debug, Args)]
 pub struct CreateStudio {
-    /// Studio size in GB
-    #[arg(long, value_name = "GB", default_value = "100", value_parser = values::size, allow_negative_numbers = true)]
-    pub size: SizeGb,
+    /// Studio size in GB [default: 100, or the configuration's]
+    #[arg(long, value_name = "GB", value_parser = values::size, allow_negative_numbers = true)]
+    pub size: Option<SizeGb>,
 
     /// User to create the studio for [default: you]
     #[arg(long, value_name = "USERNAME", value_parser = values::user)]

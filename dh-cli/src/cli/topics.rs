@@ -1,42 +1,26 @@
 //! `dh help environment` and `dh help exit-codes`.
 
+use dh_core::connect::variables;
 use dh_core::domain::ErrorKind;
 
-/// Every environment variable that dh or its agent reads, and what it does.
-pub const VARIABLES: &[(&str, &str)] = &[
-    ("DH_HOME", "One folder for everything dh keeps: configuration, data, state and logs. Without it, the XDG folders below, each with /dh."),
-    ("DH_ENV", "The target environment; --env goes before it."),
-    ("DH_OUTPUT", "table, json or jsonl; --output goes before it."),
-    ("DH_COLOR", "auto, always or never; --color goes before it."),
-    ("DH_USER", "Who you are, where the operating system's name for you is not the one to use."),
-    ("DH_AGENT", "The dh-agent program, where it is neither beside dh nor in PATH."),
-    ("DH_AGENT_CONFIG", "Set for everything that runs on an engine: the agent's configuration file."),
-    ("DH_ENGINE", "Set in sessions on an engine: its name."),
-    ("DH_SESSION", "Set in sessions on an engine: exec, shell or ssh."),
-    ("NO_COLOR", "Set to anything: no colours, unless --color says otherwise."),
-    ("TERM", "dumb: no progress bar and no colours."),
-    ("HOME", "The SSH configuration is $HOME/.ssh/config."),
-    ("PATH", "Where dh-agent, ssh and sshd are looked for."),
-    ("TZ", "The time zone in which times are shown."),
-    ("XDG_CONFIG_HOME", "The configuration's folder [default: ~/.config]."),
-    ("XDG_DATA_HOME", "The folder of engines and volumes [default: ~/.local/share]."),
-    ("XDG_STATE_HOME", "The folder of state and logs [default: ~/.local/state]."),
-];
-
-fn list<'a>(title: &str, rows: impl Iterator<Item = (String, &'a str)> + Clone) -> String {
-    let width = rows.clone().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let mut text = format!("{title}\n\n");
-    for (name, about) in rows {
-        text.push_str(&format!("  {name:width$}  {about}\n"));
-    }
-    text
+fn list(title: &str, rows: Vec<(String, String)>) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = rows.iter().map(|(name, about)| format!("  {name:width$}  {about}\n"));
+    format!("{title}\n\n{}", lines.collect::<String>())
 }
 
 /// Returns the text of `dh help environment`.
 pub fn environment_topic() -> String {
+    let row = |variable: &variables::Variable| {
+        let otherwise = match variable.default {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        (variable.name.to_owned(), format!("{}{otherwise}", variable.meaning))
+    };
     list(
-        "Environment variables that dh reads (an empty one counts as not set):",
-        VARIABLES.iter().map(|(name, about)| ((*name).to_owned(), *about)),
+        "Environment variables that dh and its agent read (an empty one counts as not set):",
+        variables::ALL.iter().map(row).collect(),
     )
 }
 
@@ -66,9 +50,10 @@ fn meaning(kind: ErrorKind) -> &'static str {
 
 /// Returns the text of `dh help exit-codes`.
 pub fn exit_codes_topic() -> String {
-    let own = [("0".to_owned(), "success"), ("1".to_owned(), "you answered no, or 'dh doctor' found a fault")];
-    let kinds = ErrorKind::ALL.iter().map(|kind| (kind.exit_code().to_string(), meaning(*kind)));
-    list("Exit codes of dh:", own.into_iter().chain(kinds))
+    let row = |code: u8, meaning: &str| (code.to_string(), meaning.to_owned());
+    let mut rows = vec![row(0, "success"), row(1, "you answered no, or 'dh doctor' found a fault")];
+    rows.extend(ErrorKind::ALL.iter().map(|kind| row(kind.exit_code(), meaning(*kind))));
+    list("Exit codes of dh:", rows)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use dh_core::wire::view::Body;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::Notify;
 
-pub use board::Show;
+pub use board::{Show, title_of};
 use board::Board;
 
 use crate::cli::Format;
@@ -99,14 +99,6 @@ impl Progress {
     /// Returns whether it draws.
     pub fn is_open(&self) -> bool {
         self.lock().open
-    }
-
-    /// Says something without disturbing the drawing.
-    pub fn say(&self, text: &str) {
-        match &self.mode {
-            Mode::Bar(bar) => bar.suspend(|| self.screen.say(text)),
-            _ => self.screen.say(text),
-        }
     }
 
     /// Draws the end: what is shown in full stays, everything else goes.

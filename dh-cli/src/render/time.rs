@@ -50,7 +50,7 @@ mod tests {
             (86_399, "23 hours ago"),
             (5 * 86_400 + 7, "5 days ago"),
         ] {
-            let then = now - Duration::from_secs(3_600) + Duration::from_secs((3_600 - seconds) as u64);
+            let then = now - jiff::SignedDuration::from_secs(seconds);
             assert_eq!(ago(then, now), text);
         }
     }

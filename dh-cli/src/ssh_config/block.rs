@@ -211,3 +211,9 @@ pub fn users_own_hosts<'a>(text: &[u8], names: &[&'a str]) -> Vec<(&'a str, usiz
     }
     found
 }
+
+/// Counts the entries of all environments in the block.
+pub fn entries(text: &[u8]) -> Result<usize> {
+    let block = find(text)?.unwrap_or(0..0);
+    Ok(lines(&text[block]).filter(|(_, line)| line.starts_with(b"Host ")).count())
+}

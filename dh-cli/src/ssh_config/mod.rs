@@ -5,7 +5,7 @@ mod block;
 mod entry;
 mod file;
 
-pub use block::{Section, edit, section, users_own_hosts};
+pub use block::{Section, edit, entries, section, users_own_hosts};
 pub use file::{Applied, apply, state};
 
 /// The line that begins the managed block.
