@@ -23,6 +23,8 @@ use crate::domain::{Error, ErrorKind, Operation, OperationSpec, Result};
 use crate::logic::Deps;
 
 pub use runner::Runner;
+#[cfg(feature = "testkit")]
+pub use runner::{Drill, FailAt};
 
 use report::Reporter;
 
@@ -98,4 +100,9 @@ pub(crate) fn title(name: &str) -> String {
         })
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Returns the names of an operation's steps, in order.
+pub fn step_names(spec: &OperationSpec) -> Vec<&'static str> {
+    steps(spec).iter().map(|step| step.name()).collect()
 }
