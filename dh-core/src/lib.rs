@@ -7,4 +7,6 @@
 
 pub mod domain;
 pub mod ports;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod wire;
