@@ -8,4 +8,6 @@
 pub mod domain;
 pub mod logic;
 pub mod ports;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod wire;
