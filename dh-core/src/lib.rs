@@ -8,6 +8,7 @@
 pub mod domain;
 pub mod logic;
 pub mod ports;
+pub mod store;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 pub mod wire;

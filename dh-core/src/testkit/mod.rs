@@ -5,11 +5,13 @@
 
 mod backend;
 mod clock;
+pub mod conformance;
 mod entropy;
 mod faults;
 mod faulty_store;
 mod recording;
 mod runners;
+pub mod scaffold;
 
 pub use backend::*;
 pub use clock::*;

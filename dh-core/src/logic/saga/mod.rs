@@ -23,7 +23,7 @@ use crate::domain::{Error, ErrorKind, Operation, OperationSpec, Result};
 use crate::logic::Deps;
 
 pub use runner::Runner;
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub use runner::{Drill, FailAt};
 
 use report::Reporter;
