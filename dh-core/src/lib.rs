@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod connect;
 pub mod domain;
 pub mod logic;
 pub mod ports;
