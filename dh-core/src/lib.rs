@@ -7,4 +7,7 @@
 
 pub mod domain;
 pub mod ports;
+pub mod sensor;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod wire;
