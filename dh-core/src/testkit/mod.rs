@@ -5,11 +5,14 @@
 
 mod backend;
 mod clock;
+pub mod conformance;
 mod entropy;
 mod faults;
 mod faulty_store;
 mod recording;
 mod runners;
+#[cfg(test)]
+mod tiny_store;
 
 pub use backend::*;
 pub use clock::*;

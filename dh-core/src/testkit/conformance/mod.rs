@@ -1,0 +1,3 @@
+//! The suites that every implementation of a port must pass: one registry of cases each.
+
+pub mod backend;
