@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::domain::{Error, ErrorKind};
     use crate::ports::Table;
-    use crate::testkit::tiny_store::TinyStore;
+    use crate::store::MemoryStore;
 
     fn key() -> ItemKey {
         ItemKey { table: Table::Engines, environment: "dev".into(), name: "a".into() }
@@ -163,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_dies_before_or_after_its_write_and_does_nothing_more() {
         for (death, written) in [(Death::BeforeWrite, false), (Death::AfterWrite, true)] {
-            let inner = Arc::new(TinyStore::default());
+            let inner = Arc::new(MemoryStore::new());
             let store = FaultyStore::new(inner.clone());
             store.kill_at_write(1, death);
             assert!(store.until_killed(store.put(item(), Expect::Absent)).await.is_none());
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_writes_are_counted_towards_death() {
-        let store = FaultyStore::new(Arc::new(TinyStore::default()));
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()));
         store.kill_at_write(2, Death::BeforeWrite);
         let version = store.put(item(), Expect::Absent).await.unwrap();
         store.get(&key()).await.unwrap();
@@ -188,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_to_a_write_can_be_lost() {
-        let store = FaultyStore::new(Arc::new(TinyStore::default()));
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()));
         store.fail_nth_write(1, FaultKind::After(Error::new(ErrorKind::Unavailable, "gone")));
         assert_eq!(store.put(item(), Expect::Absent).await.unwrap_err().kind(), ErrorKind::Unavailable);
         assert!(store.get(&key()).await.unwrap().is_some());

@@ -11,8 +11,7 @@ mod faults;
 mod faulty_store;
 mod recording;
 mod runners;
-#[cfg(test)]
-mod tiny_store;
+pub mod scaffold;
 
 pub use backend::*;
 pub use clock::*;

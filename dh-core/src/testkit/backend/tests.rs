@@ -9,8 +9,8 @@ use crate::domain::{
     OperationId, StageName, StageStatus, StoredError, UserName,
 };
 use crate::ports::StateStoreExt;
+use crate::store::MemoryStore;
 use crate::testkit::conformance::backend::{BackendHarness, CASES, Need, Setting, run, run_matching};
-use crate::testkit::tiny_store::TinyStore;
 use crate::testkit::{TestClock, until};
 use crate::wire::MountReply;
 
@@ -362,8 +362,8 @@ async fn a_volume_with_a_foreign_signature_is_never_formatted() {
 }
 
 /// A store with the record of an engine in it, as a launch leaves it.
-async fn store_with(name: &str) -> Arc<TinyStore> {
-    let store = Arc::new(TinyStore::default());
+async fn store_with(name: &str) -> Arc<MemoryStore> {
+    let store = Arc::new(MemoryStore::new());
     let engine = Engine {
         name: EngineName::new(name).unwrap(),
         environment: env(),
@@ -382,7 +382,7 @@ async fn store_with(name: &str) -> Arc<TinyStore> {
     store
 }
 
-async fn reported(store: &TinyStore) -> crate::domain::Bootstrap {
+async fn reported(store: &MemoryStore) -> crate::domain::Bootstrap {
     store.load::<Engine>(&env(), "a").await.unwrap().unwrap().value.bootstrap
 }
 

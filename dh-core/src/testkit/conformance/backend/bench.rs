@@ -216,7 +216,7 @@ impl Bench {
         self.command(machine, &["sh", "-c", script], b"").await
     }
 
-    /// Asks the agent of a machine, which may still be on its way up.
+    /// Asks the agent of a machine that runs, and expects it to do it.
     pub(super) async fn agent<T: DeserializeOwned>(
         &self,
         machine: &MachineId,
