@@ -51,7 +51,6 @@ impl Bench {
     }
 
     fn root(&self) -> PathBuf {
-        // Not `canonicalize`: the directory is yet to be made.
         self.engine().join("disk")
     }
 

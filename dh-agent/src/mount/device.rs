@@ -14,7 +14,7 @@ use super::decide::wrong_device;
 use super::place::Place;
 
 /// What a volume is on this engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Found {
     /// A block device.
     Block(Device),
@@ -22,9 +22,11 @@ pub enum Found {
     Directory(PathBuf),
 }
 
-/// A volume's block device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A volume's block device, held open: until it is dropped, the kernel gives its name and number to no other volume, so
+/// that what was verified stays true for programs that open it by name.
+#[derive(Debug)]
 pub struct Device {
+    file: File,
     pub path: PathBuf,
     pub number: (u32, u32),
     pub bytes: u64,
@@ -70,6 +72,7 @@ pub fn find(place: &Place, volume: &VolumeId) -> Result<Found> {
         _ => {}
     }
     let number = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    let file = File::open(&target).map_err(|source| cannot_open(&target, source))?;
     let sys = sys_directory(place, number);
     let right = match &record {
         Some((record, volumes)) => {
@@ -82,7 +85,7 @@ pub fn find(place: &Place, volume: &VolumeId) -> Result<Found> {
         return Err(wrong_serial(&target, volume));
     }
     let filesystem = record.map(|(record, _)| record.filesystem).unwrap_or_default();
-    Ok(Found::Block(Device { bytes: size(&sys)?, path: target, number, filesystem }))
+    Ok(Found::Block(Device { file, bytes: size(&sys)?, path: target, number, filesystem }))
 }
 
 /// Returns whether a mounted device is this volume's, without its link, which may be gone already. `None` when the
@@ -98,24 +101,23 @@ pub fn is_of(place: &Place, number: (u32, u32), volume: &VolumeId) -> Option<boo
 /// Reads a device's first and last bytes, which `blkid` would take for blank if they could not be read.
 ///
 /// # Errors
-/// `Denied` without the right to; `Storage` when the device fails.
+/// `Storage` when the device fails.
 pub fn check_readable(device: &Device) -> Result<()> {
-    let read = || -> io::Result<()> {
-        let file = File::open(&device.path)?;
-        let mut block = [0; 4096];
-        file.read_exact_at(&mut block, 0)?;
-        file.read_exact_at(&mut block, device.bytes.saturating_sub(4096))
-    };
-    read().map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Error::new(ErrorKind::Denied, format!("only root can use {}, the studio's device", device.path.display()))
-                .with_hint(
-                    "run dh as root, as when the studio was created; a studio created without root is a directory",
-                )
-                .with_source(source)
-        }
-        _ => storage_error("cannot read", &device.path, source),
-    })
+    let mut block = [0; 4096];
+    device
+        .file
+        .read_exact_at(&mut block, 0)
+        .and_then(|()| device.file.read_exact_at(&mut block, device.bytes.saturating_sub(4096)))
+        .map_err(|source| storage_error("cannot read", &device.path, source))
+}
+
+fn cannot_open(path: &Path, source: io::Error) -> Error {
+    if source.kind() != io::ErrorKind::PermissionDenied {
+        return storage_error("cannot open", path, source);
+    }
+    Error::new(ErrorKind::Denied, format!("only root can use {}, the studio's device", path.display()))
+        .with_hint("run dh as root, as when the studio was created; a studio created without root is a directory")
+        .with_source(source)
 }
 
 fn attached_record(place: &Place, volumes: &Path, volume: &VolumeId) -> Result<VolumeRecord> {

@@ -145,7 +145,8 @@ impl Programs for Installed {
 
 fn cannot_run(program: Program, source: io::Error) -> Error {
     let name = program.name();
-    if source.kind() == io::ErrorKind::NotFound {
+    // A directory of PATH that may not be looked into turns "nowhere" into "not permitted".
+    if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) {
         return Error::new(ErrorKind::Failed, format!("{name} is not installed on this engine"))
             .with_hint(format!("install it there: `apt-get install {}`", program.package()));
     }

@@ -253,12 +253,16 @@ fn an_xfs_studio_is_made_kept_grown_and_mounted_again() {
     a_studio_lives_through(Filesystem::Xfs, Program::MkfsXfs);
 }
 
-/// The bytes of an image that are not a hole, which is all that a sparse gigabyte has.
+/// The beginning of an image, where every signature of interest has its place.
 fn content(image: &Path) -> Vec<u8> {
     let file = File::open(image).unwrap();
     let mut bytes = vec![0; 4 << 20];
     file.read_exact_at(&mut bytes, 0).unwrap();
     bytes
+}
+
+fn is_blank(image: &Path) -> bool {
+    content(image).iter().all(|&byte| byte == 0)
 }
 
 #[test]
@@ -324,7 +328,7 @@ fn a_link_to_another_volumes_device_is_refused() {
         assert!(error.to_string().contains("likely the wrong device"), "{error}");
         assert!(programs.ran.borrow().is_empty());
     }
-    assert_eq!(content(&bench.image(&other)), vec![0; 4 << 20]);
+    assert!(is_blank(&bench.image(&other)));
 }
 
 #[test]
@@ -337,7 +341,7 @@ fn a_device_of_another_size_is_refused() {
     bench.attach(&volume, 'f', 1);
     let error = bench.mount(&volume, 1, 2).unwrap_err();
     assert_eq!(reason(&error), "wrong_size");
-    assert_eq!(content(&bench.image(&volume)), vec![0; 4 << 20]);
+    assert!(is_blank(&bench.image(&volume)));
 }
 
 #[test]
@@ -499,4 +503,35 @@ fn a_blank_filesystem_goes_to_the_owner_of_the_home_directory() {
     std::os::unix::fs::chown(bench.studio(), Some(0), Some(0)).unwrap();
     bench.mount(&volume, 1, 1).unwrap();
     assert_eq!(bench.studio().metadata().unwrap().uid(), 0, "one with files is left as it is");
+}
+
+/// Parts the volume from the engine between two looks, and lets another volume take whatever device is free then.
+struct Rival<'a> {
+    bench: &'a Bench,
+    mine: &'a VolumeId,
+    other: &'a VolumeId,
+}
+
+impl Programs for Rival<'_> {
+    fn run(&self, program: Program, args: &[&OsStr]) -> Result<Output> {
+        Installed.run(program, args)
+    }
+
+    fn pause(&self, _: Duration) {
+        let _ = self.bench.detach(self.mine);
+        self.bench.attach(self.other, 'g', 1);
+    }
+}
+
+#[test]
+fn a_detach_in_the_middle_never_leads_to_another_volumes_format() {
+    if !images() {
+        return;
+    }
+    let bench = Bench::new(Filesystem::Ext4);
+    let (mine, other) = (bench.create("alice"), bench.create("bob"));
+    bench.attach(&mine, 'f', 1);
+    let rival = Rival { bench: &bench, mine: &mine, other: &other };
+    let _ = bench.mount_with(&rival, &mine, 1, 1);
+    assert!(is_blank(&bench.image(&other)), "another volume was formatted");
 }
