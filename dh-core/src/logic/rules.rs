@@ -5,7 +5,7 @@ use crate::domain::{
     OperationStatus, Result, STUDIOS_PER_ENGINE, StopMode, StoredError, Studio, StudioStatus, UserName,
 };
 use crate::logic::Deps;
-use crate::logic::saga::lease::{Held, busy};
+use crate::logic::lease::{Held, busy};
 use crate::ports::{Capabilities, StateStoreExt, find_operation};
 
 /// Returns the operation that has hold of an engine or studio, if it still has.

@@ -8,13 +8,12 @@ pub(crate) mod agent_call;
 mod attach;
 mod detach;
 mod launch;
-pub(crate) mod lease;
 mod power;
 mod report;
 mod reserve;
 mod runner;
 mod studio;
-pub(crate) mod wait;
+mod wait;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lease::{Held, RENEW_EVERY};
 use super::report::{Reporter, parts};
 use super::{Output, Step, StepContext, reserve, steps};
 use crate::domain::{
@@ -12,6 +11,7 @@ use crate::domain::{
     StepRecord, StoredError, UserName,
 };
 use crate::logic::estimate::HISTORY;
+use crate::logic::lease::{Held, RENEW_EVERY};
 use crate::logic::{Deps, Estimate};
 use crate::ports::{ProgressSink, StateStoreExt, find_operation};
 
@@ -110,7 +110,7 @@ impl Runner {
             lease: RunnerLease {
                 owner: Some(self.deps.runners.this()),
                 epoch: 1,
-                expires_at: now + super::lease::LEASE,
+                expires_at: now + crate::logic::lease::LEASE,
             },
             paused: false,
             cancel_requested: false,
