@@ -74,7 +74,9 @@ impl ProcDir {
             return Ok(None);
         }
         match parse_stat(scratch) {
-            Some(stat) => Ok(Some(stat)),
+            // Reaped while the kernel wrote the line: it has no session and no parent any more.
+            Some((_, session)) if session < 0 => Ok(None),
+            Some((stat, _)) => Ok(Some(stat)),
             None => Err(Error::new(ErrorKind::Unavailable, format!("/proc/{pid}/stat is not of the known form"))),
         }
     }
@@ -261,24 +263,27 @@ fn socket_inode(target: &[u8]) -> Option<u32> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The name may hold spaces and brackets: it ends at the last bracket of the line.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+/// Returns what the line says, and the session as it stands there: -1 once the process is reaped. The name may hold spaces
+/// and brackets: it ends at the last bracket of the line.
+fn parse_stat(bytes: &[u8]) -> Option<(Stat, i32)> {
     let open = bytes.iter().position(|&byte| byte == b'(')?;
     let close = bytes.iter().rposition(|&byte| byte == b')')?;
     let comm = String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned();
     let pid = std::str::from_utf8(&bytes[..open]).ok()?.trim().parse().ok()?;
     let rest: Vec<&str> = std::str::from_utf8(&bytes[close + 1..]).ok()?.split_ascii_whitespace().collect();
-    Some(Stat {
+    let session: i32 = rest.get(3)?.parse().ok()?;
+    let stat = Stat {
         pid,
         comm,
         zombie: matches!(*rest.first()?, "Z" | "X"),
         ppid: rest.get(1)?.parse().ok()?,
-        session: rest.get(3)?.parse().ok()?,
+        session: u32::try_from(session).unwrap_or(0),
         // Signed in the kernel's format; the high bit is part of the minor number.
         tty: rest.get(4)?.parse::<i32>().ok()? as u32,
         kernel_thread: rest.get(6)?.parse::<u64>().ok()? & PF_KTHREAD != 0,
         started: rest.get(19)?.parse().ok()?,
-    })
+    };
+    Some((stat, session))
 }
 
 fn effective_uid(status: &[u8]) -> Option<u32> {
@@ -355,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_spaces_is_read_whole() {
-        let stat = parse_stat(LINE.as_bytes()).unwrap();
+        let (stat, _) = parse_stat(LINE.as_bytes()).unwrap();
         assert_eq!((stat.pid, stat.ppid, stat.session, stat.comm.as_str()), (42, 7, 40, "a) b (c"));
         assert_eq!((stat.started, stat.kernel_thread, tty_name(stat.tty)), (12_345, false, Some("pts/1".to_owned())));
     }
@@ -383,7 +388,7 @@ mod tests {
 
     #[test]
     fn descendants_leave_out_the_ancestor_and_strangers() {
-        let stat = |pid, ppid| Stat { pid, ppid, ..parse_stat(LINE.as_bytes()).unwrap() };
+        let stat = |pid, ppid| Stat { pid, ppid, ..parse_stat(LINE.as_bytes()).unwrap().0 };
         let all = [stat(1, 0), stat(10, 1), stat(11, 10), stat(12, 11), stat(20, 1)];
         assert_eq!(descendants(&all, 10).unwrap(), HashSet::from([11, 12]));
         assert!(descendants(&all, 99).is_none());
