@@ -9,25 +9,51 @@ mod user;
 pub mod variables;
 
 pub use agent::find_agent;
-pub use config::{BackendKind, Config, DEFAULT_ENVIRONMENT, Defaults, Environment, Filesystem};
+pub use config::{BackendKind, Config, DEFAULT_ENVIRONMENT, Defaults, Environment};
 pub use paths::{Paths, create_private_dir};
 pub use system::{SystemClock, SystemEntropy, SystemRunners};
 pub use user::current_user;
 
-use crate::domain::EnvironmentName;
+use std::sync::Arc;
 
-/// What a caller may say of the connection it wants; everything else comes from the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConnectOptions {
-    /// The environment; without it, the one in `DH_ENV`, else [`DEFAULT_ENVIRONMENT`].
-    pub environment: Option<EnvironmentName>,
+use crate::domain::{EnvironmentName, Result};
+use crate::logic::{Deps, InProcess, Settings};
+use crate::ports::{ControlPlane, EngineBackend};
+
+/// Opens the control plane of an environment: its backend, and the state in this machine's SQLite file.
+///
+/// # Errors
+/// `NotFound` without an agent to run on engines; `Storage` and `Incompatible` for state that cannot be used.
+#[cfg(all(feature = "local", feature = "sqlite"))]
+pub fn connect(paths: &Paths, name: &EnvironmentName, environment: &Environment) -> Result<Arc<dyn ControlPlane>> {
+    let backend: Arc<dyn EngineBackend> = match environment.backend {
+        BackendKind::Local => Arc::new(local_backend(paths, environment)?),
+    };
+    let deps = Deps {
+        backend,
+        store: Arc::new(crate::store::SqliteStore::open(&paths.database())?),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        runners: Arc::new(SystemRunners::new()?),
+        settings: Settings {
+            environment: name.clone(),
+            user: current_user()?,
+            policy: environment.defaults.idle_policy(),
+        },
+    };
+    Ok(Arc::new(InProcess::new(deps)))
 }
 
-impl ConnectOptions {
-    /// Chooses the environment.
-    pub fn with_environment(mut self, environment: Option<EnvironmentName>) -> Self {
-        self.environment = environment;
-        self
-    }
+#[cfg(feature = "local")]
+fn local_backend(paths: &Paths, environment: &Environment) -> Result<crate::backend::local::LocalBackend> {
+    use crate::backend::local::{LocalBackend, LocalConfig, LocalSettings};
+
+    create_private_dir(paths.data_dir())?;
+    let settings = LocalSettings {
+        setup_script: environment.setup_script.clone(),
+        primordial: environment.primordial.clone(),
+        filesystem: environment.filesystem,
+    };
+    let config = LocalConfig::new(paths.data_dir(), paths.database(), find_agent()?).with_settings(settings);
+    LocalBackend::new(config)
 }

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::studio::user;
-use super::wait::Pace;
 use super::{Output, Step, StepContext, agent_call, detach, reserve, wait};
 use crate::domain::{
     AttachmentState, DeviceName, EngineName, Error, ErrorKind, MachineId, MachineState, Result, Retry, Studio,
     StudioAttachment, StudioStatus, VolumeId,
 };
+use crate::logic::pace::Pace;
 use crate::logic::rules;
 use crate::ports::{AttachVolume, StateStoreExt};
 use crate::wire::MountReply;

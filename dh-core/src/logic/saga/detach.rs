@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::studio::user;
-use super::wait::Pace;
 use super::{Output, Step, StepContext, agent_call, attach, reserve};
 use crate::domain::{
     Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, Retry, Studio, StudioAttachment, StudioStatus,
     VolumeId,
 };
+use crate::logic::pace::Pace;
 use crate::logic::rules;
 use crate::ports::AttachVolume;
 

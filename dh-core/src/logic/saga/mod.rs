@@ -8,13 +8,12 @@ pub(crate) mod agent_call;
 mod attach;
 mod detach;
 mod launch;
-pub(crate) mod lease;
 mod power;
 mod report;
 mod reserve;
 mod runner;
 mod studio;
-pub(crate) mod wait;
+mod wait;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -23,6 +22,8 @@ use crate::domain::{Error, ErrorKind, Operation, OperationSpec, Result};
 use crate::logic::Deps;
 
 pub use runner::Runner;
+#[cfg(any(test, feature = "testkit"))]
+pub use runner::{Drill, FailAt};
 
 use report::Reporter;
 
@@ -98,4 +99,9 @@ pub(crate) fn title(name: &str) -> String {
         })
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Returns the names of an operation's steps, in order.
+pub fn step_names(spec: &OperationSpec) -> Vec<&'static str> {
+    steps(spec).iter().map(|step| step.name()).collect()
 }

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lease::{Held, RENEW_EVERY};
 use super::report::{Reporter, parts};
 use super::{Output, Step, StepContext, reserve, steps};
 use crate::domain::{
@@ -12,6 +11,7 @@ use crate::domain::{
     StepRecord, StoredError, UserName,
 };
 use crate::logic::estimate::HISTORY;
+use crate::logic::lease::{Held, RENEW_EVERY};
 use crate::logic::{Deps, Estimate};
 use crate::ports::{ProgressSink, StateStoreExt, find_operation};
 
@@ -22,16 +22,75 @@ const BACKOFF: [Duration; 4] =
 /// How often a running step's progress is told anew.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Where a [`Drill`] has a step fail.
+#[cfg(any(test, feature = "testkit"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailAt {
+    /// Instead of doing it.
+    Before,
+    /// Once it is done.
+    After,
+}
+
+/// Has a runner go through what rarely happens by itself. For tests.
+#[cfg(any(test, feature = "testkit"))]
+#[derive(Debug, Clone, Default)]
+pub struct Drill {
+    /// Do every step, and every undo, twice.
+    pub repeat: bool,
+    /// Have this step fail.
+    pub fail: Option<(String, FailAt)>,
+}
+
 /// Creates operations and runs them.
 #[derive(Debug, Clone)]
 pub struct Runner {
     deps: Deps,
+    #[cfg(any(test, feature = "testkit"))]
+    drill: Drill,
 }
 
 impl Runner {
     /// Makes a runner.
     pub fn new(deps: Deps) -> Self {
-        Self { deps }
+        Self {
+            deps,
+            #[cfg(any(test, feature = "testkit"))]
+            drill: Drill::default(),
+        }
+    }
+
+    /// Makes the runner go through a drill.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn with_drill(mut self, drill: Drill) -> Self {
+        self.drill = drill;
+        self
+    }
+
+    async fn do_step(&self, step: &dyn Step, cx: &StepContext<'_>) -> Result<Output> {
+        #[cfg(any(test, feature = "testkit"))]
+        {
+            let failure = self.drill.fail.as_ref().filter(|(name, _)| name == step.name()).map(|(_, at)| *at);
+            let drilled = || Error::new(ErrorKind::Failed, "a drill");
+            if failure == Some(FailAt::Before) {
+                return Err(drilled());
+            }
+            if failure == Some(FailAt::After) || self.drill.repeat {
+                step.run(cx).await?;
+            }
+            if failure == Some(FailAt::After) {
+                return Err(drilled());
+            }
+        }
+        step.run(cx).await
+    }
+
+    async fn undo_step(&self, step: &dyn Step, cx: &StepContext<'_>) -> Result<()> {
+        #[cfg(any(test, feature = "testkit"))]
+        if self.drill.repeat {
+            step.undo(cx).await?;
+        }
+        step.undo(cx).await
     }
 
     /// Stores a new operation. Nothing has been done when this returns.
@@ -51,7 +110,7 @@ impl Runner {
             lease: RunnerLease {
                 owner: Some(self.deps.runners.this()),
                 epoch: 1,
-                expires_at: now + super::lease::LEASE,
+                expires_at: now + crate::logic::lease::LEASE,
             },
             paused: false,
             cancel_requested: false,
@@ -154,7 +213,7 @@ impl Runner {
         reporter.step(step.name(), StageStatus::InProgress);
         let result = self.patiently(held, reporter, |operation| {
             let deps = &self.deps;
-            async move { step.run(&StepContext { deps, operation: &operation, reporter }).await }
+            async move { self.do_step(step, &StepContext { deps, operation: &operation, reporter }).await }
         });
         let result = result.await?;
         let record = &mut held.operation.steps[index];
@@ -203,7 +262,7 @@ impl Runner {
             reporter.undo(step.name());
             let undone = self.patiently(held, reporter, |operation| {
                 let deps = &self.deps;
-                async move { step.undo(&StepContext { deps, operation: &operation, reporter }).await }
+                async move { self.undo_step(*step, &StepContext { deps, operation: &operation, reporter }).await }
             });
             if let Err(error) = undone.await? {
                 let why = held

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Output, Step, StepContext, detach, reserve};
 use crate::domain::{
-    Effect, ErrorKind, IdempotencyKey, OperationSpec, Result, SizeGb, Studio, StudioStatus, UserName, VolumeId,
+    Effect, ErrorKind, IdempotencyKey, OperationSpec, Result, SizeGb, Studio, StudioStatus, UserName, Volume, VolumeId,
 };
 use crate::logic::rules;
 use crate::ports::{CreateVolume, StateStoreExt, find_studio};
@@ -151,6 +151,16 @@ impl Step for FinishCreate {
     }
 }
 
+/// Returns the volume that the studio's record names, if it exists. An undo asks the record, because the output of a step
+/// that was cut off is lost.
+async fn recorded_volume(cx: &StepContext<'_>) -> Result<Option<Volume>> {
+    let found = find_studio(&*cx.deps.store, cx.deps.environment(), user(cx)).await?;
+    match found.and_then(|found| found.value.volume) {
+        Some(id) => cx.deps.backend.describe_volume(&id).await,
+        None => Ok(None),
+    }
+}
+
 struct ReserveResize;
 
 #[async_trait]
@@ -172,11 +182,7 @@ impl Step for ReserveResize {
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
         // A volume that has grown stays grown: the record follows it.
-        let id: Option<VolumeId> = cx.output(self.name(), "volume");
-        let volume = match id {
-            Some(id) => cx.deps.backend.describe_volume(&id).await?,
-            None => None,
-        };
+        let volume = recorded_volume(cx).await?;
         reserve::change_studio(cx, user(cx), |studio| {
             if let Some(volume) = &volume {
                 studio.size_gb = volume.size_gb;
@@ -243,12 +249,7 @@ impl Step for ReserveDelete {
     }
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
-        let id: Option<VolumeId> = cx.output(self.name(), "volume");
-        let volume = match id {
-            Some(id) => cx.deps.backend.describe_volume(&id).await?,
-            None => None,
-        };
-        match volume {
+        match recorded_volume(cx).await? {
             Some(_) => release(cx, StudioStatus::Available).await,
             // The data are gone already: there is nothing to go back to.
             None => forget(cx).await,
