@@ -37,7 +37,8 @@ impl Place {
     }
 }
 
-/// Makes the control plane of a place.
+/// Opens the control plane of a place.
 pub fn open(place: &Place) -> Result<Arc<dyn ControlPlane>> {
-    todo!()
+    let settings = place.config.environment(&place.environment)?;
+    dh_core::connect::connect(&place.paths, &place.environment, settings)
 }

@@ -71,7 +71,11 @@ impl Failure {
         match self {
             Self::Error(error) => {
                 screen.say(&render::error(error, paint));
-                self.document(screen, error, error.context().iter().find(|(key, _)| *key == "operation").map(|(_, id)| id.clone()));
+                self.document(
+                    screen,
+                    error,
+                    error.context().iter().find(|(key, _)| *key == "operation").map(|(_, id)| id.clone()),
+                );
             }
             Self::Operation { title, error, place, id } => {
                 let mut lines = vec![paint.red(&format!("✗ {title}: {}", error.full_message()))];

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use async_trait::async_trait;
+use dh_core::connect::variables;
 use dh_core::domain::{EnvironmentName, Error, ErrorKind, OperationId, Result};
 use dh_core::ports::LocalCommand;
 use jiff::Timestamp;
@@ -52,7 +53,7 @@ impl Host for ThisHost {
     }
 
     fn ssh_config(&self) -> Result<PathBuf> {
-        match std::env::home_dir() {
+        match variables::HOME.get().map(PathBuf::from) {
             Some(home) if home.is_absolute() => Ok(home.join(".ssh/config")),
             _ => Err(Error::new(ErrorKind::Config, "there is no home directory for the SSH config")
                 .with_hint("set HOME to an absolute path, or leave the SSH config alone with --skip-ssh-config")),

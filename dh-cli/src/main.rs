@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::FromArgMatches;
+use dh_core::connect::variables;
 use dh_core::domain::{Error, ErrorKind};
 
 use cli::{Cli, Command, Format, When};
@@ -64,7 +65,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Logs to standard error where `DH_LOG` asks for it.
+fn log(screen: &Screen) -> Result<(), Error> {
+    let Some(filter) = variables::DH_LOG.get() else { return Ok(()) };
+    let filter = tracing_subscriber::EnvFilter::try_new(filter.to_string_lossy()).map_err(|error| {
+        Error::new(ErrorKind::InvalidArgument, "DH_LOG is not a filter")
+            .with_hint("set it to a level such as debug, or to a target and a level such as dh_core=trace")
+            .with_source(error)
+    })?;
+    let ansi = screen.talk_paint().is_on();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    Ok(())
+}
+
 fn run(screen: &Arc<Screen>, cli: &Cli) -> Result<(), Failure> {
+    log(screen)?;
     let asked = cli.global.env.as_ref();
     match &cli.command {
         Command::Completions { shell } => completions::completions(screen, *shell),

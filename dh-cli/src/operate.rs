@@ -80,12 +80,9 @@ async fn explain(context: &Context, id: &OperationId, error: Error) -> Failure {
     let failed = operation.steps.iter().rev().find(|step| step.status == StageStatus::Failed);
     let mut place = Vec::new();
     let stage = match &operation.spec {
-        OperationSpec::Launch { engine, .. } => context
-            .control
-            .engine(engine.as_str())
-            .await
-            .ok()
-            .and_then(|view| view.engine.bootstrap.failed().cloned()),
+        OperationSpec::Launch { engine, .. } => {
+            context.control.engine(engine.as_str()).await.ok().and_then(|view| view.engine.bootstrap.failed().cloned())
+        }
         _ => None,
     };
     if let Some(stage) = stage {
@@ -133,9 +130,9 @@ pub async fn document(context: &Context, operation: &Operation) -> Result<(), Fa
         None => None,
     };
     context.screen.document(|| Body::Operation {
-        operation: view::Operation::from(operation),
+        operation: Box::new(view::Operation::from(operation)),
         engine: engine.as_ref().map(|engine| Box::new(view::Engine::from(engine))),
-        studio: studio.as_ref().map(view::Studio::from),
+        studio: studio.as_ref().map(|studio| Box::new(view::Studio::from(studio))),
     })?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dh_core::connect::variables;
 use dh_core::wire::view::{Body, Document};
 
 use crate::cli::{Format, When};
@@ -40,11 +41,6 @@ impl std::fmt::Debug for Screen {
     }
 }
 
-/// Whether a variable is set to something.
-fn is_set(name: &str) -> bool {
-    std::env::var_os(name).is_some_and(|value| !value.is_empty())
-}
-
 fn columns_of(fd: impl rustix::fd::AsFd) -> Option<usize> {
     // A terminal that does not know its width says 0.
     rustix::termios::tcgetwinsize(fd).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
@@ -53,12 +49,12 @@ fn columns_of(fd: impl rustix::fd::AsFd) -> Option<usize> {
 impl Screen {
     /// Takes the process's own streams.
     pub fn of_process(format: Format, color: When) -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let dumb = variables::TERM.get().is_some_and(|term| term == "dumb");
         let paint = |terminal: bool| {
             Paint::new(match color {
                 When::Always => true,
                 When::Never => false,
-                When::Auto => terminal && !dumb && !is_set("NO_COLOR"),
+                When::Auto => terminal && !dumb && variables::NO_COLOR.get().is_none(),
             })
         };
         let (out, err) = (io::stdout(), io::stderr());
@@ -165,10 +161,12 @@ fn split(body: Body) -> Vec<Body> {
         Body::Engines { engines, .. } => {
             engines.into_iter().map(|engine| Body::Engine { engine: Box::new(engine) }).collect()
         }
-        Body::Studios { studios, .. } => studios.into_iter().map(|studio| Body::Studio { studio }).collect(),
+        Body::Studios { studios, .. } => {
+            studios.into_iter().map(|studio| Body::Studio { studio: Box::new(studio) }).collect()
+        }
         Body::Operations { operations, .. } => operations
             .into_iter()
-            .map(|operation| Body::Operation { operation, engine: None, studio: None })
+            .map(|operation| Body::Operation { operation: Box::new(operation), engine: None, studio: None })
             .collect(),
         Body::Checks { checks } => checks.into_iter().map(|check| Body::Checks { checks: vec![check] }).collect(),
         other => vec![other],

@@ -73,7 +73,9 @@ pub enum EngineCommand {
     Why(OneEngine),
 
     /// Show the last lines of one of an engine's logs
-    #[command(after_help = "Examples:\n  dh engine logs my-engine\n  dh engine logs my-engine --source agent --lines 20")]
+    #[command(
+        after_help = "Examples:\n  dh engine logs my-engine\n  dh engine logs my-engine --source agent --lines 20"
+    )]
     Logs(Logs),
 }
 

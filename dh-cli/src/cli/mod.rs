@@ -75,8 +75,11 @@ fn choose<T: ValueEnum>(asked: Option<T>, variable: Variable, otherwise: T) -> R
         (None, Some(value)) => value.to_string_lossy().into_owned(),
     };
     T::from_str(&value, false).map_err(|_| {
-        let known: Vec<String> =
-            T::value_variants().iter().filter_map(|known| known.to_possible_value()).map(|known| known.get_name().to_owned()).collect();
+        let known: Vec<String> = T::value_variants()
+            .iter()
+            .filter_map(|known| known.to_possible_value())
+            .map(|known| known.get_name().to_owned())
+            .collect();
         Error::new(ErrorKind::InvalidArgument, format!("{} is {value:?}", variable.name))
             .with_hint(format!("set it to one of: {}; or unset it", known.join(", ")))
     })
@@ -129,7 +132,9 @@ pub enum Command {
     Doctor,
 
     /// Write a completion script for a shell to standard output
-    #[command(after_help = "Examples:\n  source <(dh completions bash)\n  dh completions fish > ~/.config/fish/completions/dh.fish")]
+    #[command(
+        after_help = "Examples:\n  source <(dh completions bash)\n  dh completions fish > ~/.config/fish/completions/dh.fish"
+    )]
     Completions {
         /// The shell
         #[arg(value_name = "SHELL", value_enum)]

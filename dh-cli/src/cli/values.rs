@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use dh_core::domain::{
-    EngineName, EnvironmentName, Error, OperationId, Result, SizeGb, UserName, parse_duration,
-};
+use dh_core::domain::{EngineName, EnvironmentName, Error, OperationId, Result, SizeGb, UserName, parse_duration};
 
 /// Joins an error's message and hint: clap shows one text.
 fn with_hint<T>(result: Result<T>) -> Result<T, String> {
@@ -54,10 +52,7 @@ mod tests {
 
     #[test]
     fn a_refused_value_comes_with_its_hint() {
-        assert_eq!(
-            size("0").unwrap_err(),
-            "0 GB is not a disk size; give a whole number of GB from 1 to 16384"
-        );
+        assert_eq!(size("0").unwrap_err(), "0 GB is not a disk size; give a whole number of GB from 1 to 16384");
         assert!(duration("4d").unwrap_err().contains("2h30m"));
     }
 

@@ -10,8 +10,10 @@ use dh_core::wire::view::Body;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::Notify;
 
-pub use board::{Show, title_of};
 use board::Board;
+pub use board::Show;
+#[cfg(test)]
+pub use board::title_of;
 
 use crate::cli::Format;
 use crate::render::plain;
@@ -73,7 +75,9 @@ impl Progress {
         let mode = match (screen.format(), detail) {
             (Format::Jsonl, Detail::Full | Detail::Brief) => Mode::Json,
             (_, Detail::Silent) => Mode::Silent,
-            _ if screen.talks_to_terminal() => Mode::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())),
+            _ if screen.talks_to_terminal() => {
+                Mode::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()))
+            }
             _ => Mode::Lines,
         };
         Self::with_mode(screen, show, detail, mode)
@@ -177,7 +181,9 @@ impl ProgressSink for Earlier {
         }
         let (id, kind) = (&event.operation, event.kind.replace('_', " "));
         match &event.body {
-            ProgressBody::Started { resumed: true } => self.screen.say(&format!("Going on with an earlier {kind} first ({id})...")),
+            ProgressBody::Started { resumed: true } => {
+                self.screen.say(&format!("Going on with an earlier {kind} first ({id})..."))
+            }
             ProgressBody::Started { resumed: false } => self.screen.say(&format!("First: {kind} ({id})...")),
             ProgressBody::Note { message } => self.screen.say(&format!("  {}", plain(message))),
             _ => {}

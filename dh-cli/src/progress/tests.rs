@@ -53,12 +53,12 @@ fn a_failed_step_is_marked_and_the_bar_does_not_run_backwards() {
     board.apply(&event(9, 20, None, ProgressBody::Undo { name: "attach_volume".into() }));
     let error = StoredError { kind: dh_core::domain::ErrorKind::Failed, message: "x".into(), hint: None };
     board.apply(&event(10, 0, None, ProgressBody::Finished { status: OperationStatus::Failed, error: Some(error) }));
-    assert_eq!(
-        drawn(&board, true),
-        "Progress ████████████░░░░░░░░ 60%\n  Mount Filesystem ✗\n  Undoing Attach Volume"
-    );
+    assert_eq!(drawn(&board, true), "Progress ████████████░░░░░░░░ 60%\n  Mount Filesystem ✗\n  Undoing Attach Volume");
     let mut written = 0;
-    assert_eq!(board.log(&mut written), ["  Mount Filesystem", "  Mount Filesystem: failed", "  Undoing Attach Volume"]);
+    assert_eq!(
+        board.log(&mut written),
+        ["  Mount Filesystem", "  Mount Filesystem: failed", "  Undoing Attach Volume"]
+    );
     assert_eq!(board.log(&mut written), Vec::<String>::new());
 }
 

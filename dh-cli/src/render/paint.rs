@@ -14,6 +14,11 @@ impl Paint {
         Self { on }
     }
 
+    /// Returns whether it colours.
+    pub fn is_on(self) -> bool {
+        self.on
+    }
+
     fn with(self, color: AnsiColor, text: &str) -> String {
         if !self.on {
             return text.to_owned();

@@ -63,7 +63,11 @@ impl Table {
         let line = |cells: Vec<String>| format!("│ {} │", cells.join(" │ "));
         let mut lines = vec![rule('╭', '┬', '╮')];
         lines.push(line(
-            self.columns.iter().zip(&widths).map(|(column, width)| pad(&shorten(column.title, *width), *width, |text| text.to_owned())).collect(),
+            self.columns
+                .iter()
+                .zip(&widths)
+                .map(|(column, width)| pad(&shorten(column.title, *width), *width, |text| text.to_owned()))
+                .collect(),
         ));
         lines.push(rule('├', '┼', '┤'));
         for row in &self.rows {
@@ -139,7 +143,8 @@ mod tests {
 
     #[test]
     fn wide_characters_keep_the_borders_straight() {
-        let drawn = table(&[["実験-3", "up"], ["👩\u{200d}🔬lab", "up"], ["plain", "up"]]).draw(Paint::new(false), None);
+        let drawn =
+            table(&[["実験-3", "up"], ["👩\u{200d}🔬lab", "up"], ["plain", "up"]]).draw(Paint::new(false), None);
         insta::assert_snapshot!(drawn, @r"
         ╭────────┬───────╮
         │ Name   │ State │

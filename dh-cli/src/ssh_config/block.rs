@@ -88,7 +88,11 @@ fn find(text: &[u8]) -> Result<Option<Range<usize>>> {
         (begins, []) => format!("the block that begins on line {} does not end", numbers(begins)),
         ([], ends) => format!("the block that ends on line {} does not begin", numbers(ends)),
         (begins, ends) => {
-            format!("there is more than one block: '{BEGIN}' on line {}, '{END}' on line {}", numbers(begins), numbers(ends))
+            format!(
+                "there is more than one block: '{BEGIN}' on line {}, '{END}' on line {}",
+                numbers(begins),
+                numbers(ends)
+            )
         }
     };
     Err(Error::new(ErrorKind::Config, format!("the managed block of the SSH config is damaged: {what}"))
@@ -136,7 +140,7 @@ pub fn section(text: &[u8], environment: &str) -> Result<Option<Section>> {
 /// Those of a damaged block, and of entries that no SSH config can hold.
 pub fn edit(text: &[u8], new: Option<(&Section, &[SshEntry])>) -> Result<Vec<u8>> {
     let found = find(text)?;
-    let line_break = if lines(text).next().is_some_and(|(_, line)| line.ends_with(b"\r\n")) { "\r\n" } else { "\n" };
+    let line_break = line_break(text, found.as_ref());
     let mut body = Vec::new();
     if let Some((section, entries)) = new {
         let old = found.as_ref().map(|block| sections(text, block)).unwrap_or_default();
@@ -175,11 +179,16 @@ pub fn edit(text: &[u8], new: Option<(&Section, &[SshEntry])>) -> Result<Vec<u8>
     })
 }
 
+/// How lines end: in the block, as they do there already; else as the file's first line does.
+fn line_break(text: &[u8], block: Option<&Range<usize>>) -> &'static str {
+    let first = lines(&text[block.map_or(0, |block| block.start)..]).next();
+    if first.is_some_and(|(_, line)| line.ends_with(b"\r\n")) { "\r\n" } else { "\n" }
+}
+
 fn without(text: &[u8], block: &Range<usize>) -> Vec<u8> {
     let mut before = &text[..block.start];
     if !text[block.clone()].ends_with(b"\n") {
-        before = before.strip_suffix(b"\n").unwrap_or(before);
-        before = before.strip_suffix(b"\r").unwrap_or(before);
+        before = before.strip_suffix(line_break(text, Some(block)).as_bytes()).unwrap_or(before);
     }
     [before, &text[block.end..]].concat()
 }

@@ -13,3 +13,6 @@ pub const BEGIN: &str = "# BEGIN DAYHOFF ENGINES";
 
 /// The line that ends it.
 pub const END: &str = "# END DAYHOFF ENGINES";
+
+#[cfg(test)]
+mod tests;

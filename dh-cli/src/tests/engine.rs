@@ -211,7 +211,8 @@ Activity Sensors:
 fn a_stopped_engine_tells_why_and_nothing_of_its_old_sensors() {
     let mut view = engine();
     view.state = EngineState::Stopped;
-    view.state_reason = Some(StateReason { cause: StopCause::Idle, message: "idle for 30 minutes".into(), at: hours_ago(1) });
+    view.state_reason =
+        Some(StateReason { cause: StopCause::Idle, message: "idle for 30 minutes".into(), at: hours_ago(1) });
     let ran = World::new().run(knowing(view), "engine status my-engine");
     assert!(ran.out.contains("State: stopped\n"));
     assert!(ran.out.contains("Reason: idle for 30 minutes (1 hour ago)\n"));
@@ -329,7 +330,11 @@ fn where_nobody_can_answer_nothing_is_done() {
     for (line, option) in [("engine terminate my-engine", "-y"), ("engine resize my-engine --size 200", "-f")] {
         let ran = World::new().run(knowing(engine()), line);
         assert_eq!((ran.code, ran.out.as_str()), (2, ""));
-        assert!(ran.err.contains(&format!("Nothing was done; to agree beforehand, run it again with {option}")), "{}", ran.err);
+        assert!(
+            ran.err.contains(&format!("Nothing was done; to agree beforehand, run it again with {option}")),
+            "{}",
+            ran.err
+        );
     }
 }
 
@@ -383,7 +388,9 @@ fn idle_settings_are_shown_as_specified_and_set() {
     let mut plane = knowing(engine());
     plane
         .expect_set_policy()
-        .withf(|_, policy| policy.idle_timeout == Duration::from_secs(7_200) && policy.warning == IdlePolicy::default().warning)
+        .withf(|_, policy| {
+            policy.idle_timeout == Duration::from_secs(7_200) && policy.warning == IdlePolicy::default().warning
+        })
         .returning(|_, policy| Ok(policy));
     let ran = World::new().run(plane, "engine idle my-engine --set 2h");
     assert_eq!(ran.out, "✓ Idle timeout set for 'my-engine': 2 hours\n");
@@ -425,7 +432,8 @@ fn a_session_becomes_the_program_that_carries_it() {
 fn an_unknown_engine_is_told_with_the_nearest_names() {
     let mut plane = plane();
     plane.expect_engine().returning(|_| {
-        Err(Error::new(ErrorKind::NotFound, "no engine 'my-engin' in environment dev").with_hint("did you mean my-engine?"))
+        Err(Error::new(ErrorKind::NotFound, "no engine 'my-engin' in environment dev")
+            .with_hint("did you mean my-engine?"))
     });
     let ran = World::new().run(plane, "engine status my-engin");
     assert_eq!((ran.code, ran.out.as_str()), (3, ""));

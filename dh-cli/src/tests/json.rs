@@ -66,9 +66,9 @@ fn an_operation_in_jsonl_is_its_events_and_then_its_result() {
 #[test]
 fn an_error_is_a_document_too_and_people_are_told_on_the_other_stream() {
     let mut plane = plane();
-    plane.expect_engine().returning(|_| {
-        Err(Error::new(ErrorKind::Unavailable, "the store cannot be reached").with_hint("try again"))
-    });
+    plane
+        .expect_engine()
+        .returning(|_| Err(Error::new(ErrorKind::Unavailable, "the store cannot be reached").with_hint("try again")));
     let ran = World::new().run(plane, "engine status my-engine --output jsonl");
     assert_eq!(ran.code, ErrorKind::Unavailable.exit_code());
     assert_eq!(

@@ -82,9 +82,12 @@ Total: 3
 #[test]
 fn names_states_and_ids_have_the_colours_specified() {
     let out = list(World::new().in_colour(), "engine list").out;
-    for coloured in
-        ["\u{1b}[34malice-work\u{1b}[0m", "\u{1b}[32mrunning\u{1b}[0m", "\u{1b}[90mstopped\u{1b}[0m", "\u{1b}[90mi-0123456789abcdef0\u{1b}[0m"]
-    {
+    for coloured in [
+        "\u{1b}[34malice-work\u{1b}[0m",
+        "\u{1b}[32mrunning\u{1b}[0m",
+        "\u{1b}[90mstopped\u{1b}[0m",
+        "\u{1b}[90mi-0123456789abcdef0\u{1b}[0m",
+    ] {
         assert!(out.contains(coloured), "{coloured:?}");
     }
     let out = list(World::new().in_colour(), "studio list").out;
@@ -97,12 +100,21 @@ fn names_states_and_ids_have_the_colours_specified() {
 fn tables_shrink_to_a_narrow_terminal_and_stay_whole() {
     for columns in [40, 57, 79, 80, 200] {
         let out = list(World::new().on_columns(columns), "engine list").out;
-        let widths: Vec<usize> = out.lines().filter(|line| line.starts_with(['│', '╭', '├', '╰'])).map(|line| line.width()).collect();
+        let widths: Vec<usize> =
+            out.lines().filter(|line| line.starts_with(['│', '╭', '├', '╰'])).map(|line| line.width()).collect();
         assert!(widths.iter().all(|width| *width == widths[0] && *width <= columns), "{columns}\n{out}");
     }
     insta::assert_snapshot!(list(World::new().on_columns(40), "engine list").out, @r"
 
     Engines for environment dev
+    ╭───────┬───────┬───────┬───────┬──────╮
+    │ Name  │ State │ User  │ Type  │ Ins… │
+    ├───────┼───────┼───────┼───────┼──────┤
+    │ alic… │ runn… │ alice │ cpu   │ i-0… │
+    │ bob-… │ runn… │ bob   │ a10g  │ i-0… │
+    │ batc… │ stop… │ char… │ cpum… │ i-0… │
+    ╰───────┴───────┴───────┴───────┴──────╯
+    Total: 3
     ");
 }
 

@@ -54,14 +54,37 @@ fn operations_are_listed_and_shown() {
     paused.paused = true;
     let mut plane = plane();
     let listed = paused.clone();
-    plane.expect_operations().withf(|query| query.open_only && query.limit == Some(5)).returning(move |_| Ok(vec![listed.clone()]));
+    plane
+        .expect_operations()
+        .withf(|query| query.open_only && query.limit == Some(5))
+        .returning(move |_| Ok(vec![listed.clone()]));
     let out = World::new().run(plane, "ops list --open -n 5").out;
-    insta::assert_snapshot!(out, @"");
+    insta::assert_snapshot!(out, @r"
+
+    Operations in environment dev
+    ╭─────────────────┬───────────┬───────────────────┬──────────────────────┬────────────────╮
+    │ Operation       │ Kind      │ About             │ Status               │ Asked for      │
+    ├─────────────────┼───────────┼───────────────────┼──────────────────────┼────────────────┤
+    │ op-0123456789ab │ attach    │ alice → my-engine │ in_progress (paused) │ just now       │
+    ╰─────────────────┴───────────┴───────────────────┴──────────────────────┴────────────────╯
+    Total: 1
+    ");
 
     let mut plane = plane_with(paused);
     plane.expect_engine().returning(|_| Ok(engine()));
     let out = World::new().run(plane, "ops show op-0123456789ab").out;
-    insta::assert_snapshot!(out, @"");
+    insta::assert_snapshot!(out, @r"
+    Operation: op-0123456789ab
+    What: The attachment of alice's studio to 'my-engine'
+    Status: in_progress (paused)
+    Asked for: 2025-11-10 16:30:00 by alice
+
+    Steps:
+      none has begun
+
+    Go on:  dh ops resume op-0123456789ab
+    Undo:   dh ops cancel op-0123456789ab
+    ");
 }
 
 fn plane_with(stored: Operation) -> MockControlPlane {

@@ -6,7 +6,19 @@ use dh_core::ports::{MockControlPlane, SshEntry, SshTarget};
 use super::world::*;
 
 fn entry(engine: &str) -> SshEntry {
-    let words = ["aws", "ssm", "start-session", "--target", "%h", "--document-name", "AWS-StartSSHSession", "--parameters", "portNumber=%p", "--profile", "dev-devaccess"];
+    let words = [
+        "aws",
+        "ssm",
+        "start-session",
+        "--target",
+        "%h",
+        "--document-name",
+        "AWS-StartSSHSession",
+        "--parameters",
+        "portNumber=%p",
+        "--profile",
+        "dev-devaccess",
+    ];
     SshEntry {
         engine: name(engine),
         user: user("alice"),
@@ -56,7 +68,10 @@ fn environments_keep_out_of_one_anothers_way() {
     let left = world.ssh_config();
     assert!(left.contains("Host s1") && !left.contains("Host d1"), "{left}");
     let ran = world.run(plane(), "engine config-ssh --clean");
-    assert_eq!((ran.out.as_str(), world.ssh_config().as_str()), ("✓ Removed all managed entries from SSH config\n", ""));
+    assert_eq!(
+        (ran.out.as_str(), world.ssh_config().as_str()),
+        ("✓ Removed all managed entries from SSH config\n", "")
+    );
 }
 
 #[test]

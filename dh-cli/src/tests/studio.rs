@@ -118,7 +118,11 @@ fn a_failed_attachment_names_the_step_as_specified() {
             started_at: now(),
             duration: None,
             output: serde_json::Value::Null,
-            error: Some(StoredError { kind: ErrorKind::Timeout, message: "SSM command timeout after 30s".into(), hint: None }),
+            error: Some(StoredError {
+                kind: ErrorKind::Timeout,
+                message: "SSM command timeout after 30s".into(),
+                hint: None,
+            }),
             undone: true,
         });
         Ok(failed)

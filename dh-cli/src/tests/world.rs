@@ -74,7 +74,10 @@ pub fn engine() -> EngineView {
             state: EngineState::Running,
             created_at: hours_ago(2),
             bootstrap: Bootstrap {
-                stages: vec![stage(StageName::InstanceRunning, StageStatus::Completed, Some(30)), stage(StageName::Ready, StageStatus::Completed, Some(0))],
+                stages: vec![
+                    stage(StageName::InstanceRunning, StageStatus::Completed, Some(30)),
+                    stage(StageName::Ready, StageStatus::Completed, Some(0)),
+                ],
             },
             idle: Some(idle()),
             policy: IdlePolicy::default(),
@@ -205,7 +208,8 @@ pub fn plane_of(environment: &str) -> MockControlPlane {
 fn quiet(plane: &mut MockControlPlane) {
     plane.expect_user().return_const(user("alice"));
     plane.expect_interrupted().returning(|| Ok(Vec::new()));
-    let kind = EngineType { description: "8 vCPU".into(), instance_type: "local".into(), vcpus: 8, memory_gb: 64, gpus: 0 };
+    let kind =
+        EngineType { description: "8 vCPU".into(), instance_type: "local".into(), vcpus: 8, memory_gb: 64, gpus: 0 };
     let types = BTreeMap::from([("a10g".to_owned(), kind.clone()), ("cpu".to_owned(), kind)]);
     let mut capabilities = Capabilities::all(types, SizeGb::new(50).unwrap());
     capabilities.usual_launch = "2-3 minutes";

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use dh_core::backend::local::loopdev;
 use dh_core::connect::{Paths, find_agent, variables};
 use dh_core::wire::view::Check;
 use rustix::fs::{Access, access, statvfs};
@@ -19,7 +20,7 @@ pub fn checks(paths: &Paths) -> Vec<Check> {
     vec![
         agent(),
         space(paths.data_dir()),
-        volumes(rustix::process::geteuid().is_root(), Path::new("/dev/loop-control")),
+        volumes(rustix::process::geteuid().is_root(), loopdev::usable()),
         freezer(Path::new("/sys/fs/cgroup")),
         program("OpenSSH client", "ssh", "install openssh-client to use ssh; 'dh engine shell' works without"),
         program("OpenSSH server", "sshd", "install openssh-server to use ssh; 'dh engine shell' works without"),
@@ -61,7 +62,11 @@ fn space(data: &Path) -> Check {
     let folder = existing(data);
     let shown = data.display();
     if let Err(error) = access(folder, Access::WRITE_OK | Access::EXEC_OK) {
-        return failed("data", format!("{} is not writable: {error}", folder.display()), "make it writable, or set DH_HOME to a folder that is");
+        return failed(
+            "data",
+            format!("{} is not writable: {error}", folder.display()),
+            "make it writable, or set DH_HOME to a folder that is",
+        );
     }
     match statvfs(folder) {
         Ok(found) => {
@@ -77,11 +82,15 @@ fn space(data: &Path) -> Check {
     }
 }
 
-fn volumes(root: bool, loop_control: &Path) -> Check {
-    match (root, loop_control.exists()) {
-        (true, true) => ok("studios", "real volumes (root, with loop devices)"),
-        (true, false) => absent("studios", "directories: there are no loop devices", "load the kernel's loop module to have real volumes"),
-        (false, _) => absent("studios", "directories: only root can mount volumes", "run dh as root to have real volumes"),
+fn volumes(root: bool, loop_devices: bool) -> Check {
+    const NAME: &str = "studios";
+    match (root, loop_devices) {
+        (true, true) => ok(NAME, "real volumes (root, with loop devices)"),
+        (true, false) => {
+            let advice = "load the kernel's loop module to have real volumes";
+            absent(NAME, "directories: no loop device can be made", advice)
+        }
+        (false, _) => absent(NAME, "directories: only root can mount volumes", "run dh as root to have real volumes"),
     }
 }
 
@@ -92,7 +101,11 @@ fn freezer(cgroups: &Path) -> Check {
     if unified.exists() && writable(cgroups) || freezer_v1.exists() && writable(&freezer_v1) {
         return ok("hibernation", "the cgroup freezer");
     }
-    absent("hibernation", "SIGSTOP: no cgroup can be made here", "run dh as root on a machine with cgroups to freeze whole groups")
+    absent(
+        "hibernation",
+        "SIGSTOP: no cgroup can be made here",
+        "run dh as root on a machine with cgroups to freeze whole groups",
+    )
 }
 
 /// Looks for a program in `PATH` and where servers are installed.
@@ -133,10 +146,9 @@ mod tests {
 
     #[test]
     fn volumes_are_real_only_for_root_with_loop_devices() {
-        let verdict = |root, path: &str| volumes(root, Path::new(path)).verdict;
-        assert_eq!(verdict(true, "/"), Verdict::Ok);
-        assert_eq!(verdict(true, "/nowhere"), Verdict::Absent);
-        assert_eq!(verdict(false, "/"), Verdict::Absent);
+        assert_eq!(volumes(true, true).verdict, Verdict::Ok);
+        assert_eq!(volumes(true, false).verdict, Verdict::Absent);
+        assert_eq!(volumes(false, true).verdict, Verdict::Absent);
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub async fn checks(control: &dyn ControlPlane) -> Vec<Check> {
     for view in &engines {
         let name = &view.engine.name;
         let died = view.state_reason.as_ref().filter(|reason| {
-            matches!(view.state, EngineState::Stopped) && matches!(reason.cause, StopCause::Died | StopCause::HostRebooted)
+            matches!(view.state, EngineState::Stopped)
+                && matches!(reason.cause, StopCause::Died | StopCause::HostRebooted)
         });
         if let Some(reason) = died {
             let start = format!("start it again: dh engine start {name}");

@@ -17,7 +17,11 @@ pub async fn config_ssh(context: &Context, args: &ConfigSsh) -> Result<(), Failu
     let path = context.host.ssh_config()?;
     if args.clean {
         let applied = ssh_config::apply(&path, |text| ssh_config::edit(text, None))?;
-        let told = if applied.changed { "✓ Removed all managed entries from SSH config" } else { "✓ SSH config has no managed entries" };
+        let told = if applied.changed {
+            "✓ Removed all managed entries from SSH config"
+        } else {
+            "✓ SSH config has no managed entries"
+        };
         context.screen.result(told)?;
         return document(context, &applied, &[], Vec::new());
     }
@@ -67,7 +71,10 @@ fn warnings(path: &Path, entries: &[SshEntry]) -> Result<Vec<String>> {
     Ok(own
         .into_iter()
         .map(|(name, line)| {
-            format!("{} has an entry of your own for '{name}' on line {line}; ssh takes what comes first", path.display())
+            format!(
+                "{} has an entry of your own for '{name}' on line {line}; ssh takes what comes first",
+                path.display()
+            )
         })
         .collect())
 }

@@ -43,11 +43,7 @@ pub async fn idle(context: &Context, args: &Idle) -> Result<(), Failure> {
             idle_timeout: policy.idle_timeout,
             warning: policy.effective_warning(),
             action: policy.action,
-            state: engine
-                .idle
-                .as_ref()
-                .filter(|_| found.state == EngineState::Running)
-                .map(view::IdleState::from),
+            state: engine.idle.as_ref().filter(|_| found.state == EngineState::Running).map(view::IdleState::from),
         },
     })?;
     Ok(())

@@ -107,9 +107,9 @@ async fn announce_machine(context: &Context, operation: &Operation, progress: &P
     let Some(machine) = view.engine.machine else { return false };
     let what = if context.place.backend == "aws" { "EC2 instance" } else { "Machine" };
     let usual = context.control.capabilities().usual_launch;
-    context.screen.say(&format!(
-        "✓ {what} launched: {machine}\n\n⏳ Waiting for engine to be ready (typically {usual})...\n"
-    ));
+    context
+        .screen
+        .say(&format!("✓ {what} launched: {machine}\n\n⏳ Waiting for engine to be ready (typically {usual})...\n"));
     progress.open();
     true
 }

@@ -60,8 +60,8 @@ pub async fn logs(context: &Context, args: &Logs) -> Result<(), Failure> {
     } else {
         context.screen.result(&render::plain(&lines.join("\n")))?;
     }
-    context.screen.document(|| Body::Log {
-        log: view::Log { engine: name.to_string(), source: args.source.into(), lines },
-    })?;
+    context
+        .screen
+        .document(|| Body::Log { log: view::Log { engine: name.to_string(), source: args.source.into(), lines } })?;
     Ok(())
 }

@@ -12,7 +12,7 @@ pub async fn status(context: &Context, args: &OneStudio) -> Result<(), Failure> 
     let studio = context.studio_of(&context.user_or_caller(args.user.as_ref())).await?;
     let screen = &context.screen;
     screen.result(&render::studio_status(&studio, context.host.now(), screen.paint()))?;
-    screen.document(|| Body::Studio { studio: view::Studio::from(&studio) })?;
+    screen.document(|| Body::Studio { studio: Box::new(view::Studio::from(&studio)) })?;
     Ok(())
 }
 

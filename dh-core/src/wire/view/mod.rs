@@ -60,7 +60,7 @@ pub enum Body {
     /// One studio.
     Studio {
         /// The studio.
-        studio: Studio,
+        studio: Box<Studio>,
     },
     /// Operations, newest first.
     Operations {
@@ -72,13 +72,13 @@ pub enum Body {
     /// One operation, with what it left behind.
     Operation {
         /// The operation.
-        operation: Operation,
+        operation: Box<Operation>,
         /// The engine it was about, where there still is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         engine: Option<Box<Engine>>,
         /// The studio it was about, where there still is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        studio: Option<Studio>,
+        studio: Option<Box<Studio>>,
     },
     /// How far an engine's bootstrap is.
     Bootstrap {
