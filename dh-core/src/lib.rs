@@ -5,9 +5,11 @@
 
 #![deny(missing_docs)]
 
+pub mod connect;
 pub mod domain;
 pub mod logic;
 pub mod ports;
+pub mod store;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 pub mod wire;

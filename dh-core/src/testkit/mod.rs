@@ -5,6 +5,7 @@
 
 mod backend;
 mod clock;
+pub mod conformance;
 mod entropy;
 mod faults;
 mod faulty_store;

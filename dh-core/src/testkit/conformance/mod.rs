@@ -1,0 +1,3 @@
+//! The suites that every implementation of a port passes. Each suite is one list of named cases.
+
+pub mod store;
