@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod backend;
 pub mod connect;
 pub mod domain;
 pub mod logic;
