@@ -10,6 +10,7 @@ pub mod connect;
 pub mod domain;
 pub mod logic;
 pub mod ports;
+pub mod sensor;
 pub mod store;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
