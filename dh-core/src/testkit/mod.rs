@@ -11,6 +11,7 @@ mod faults;
 mod faulty_store;
 mod recording;
 mod runners;
+pub mod scaffold;
 
 pub use backend::*;
 pub use clock::*;
