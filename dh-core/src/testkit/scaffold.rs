@@ -230,7 +230,11 @@ impl World {
                 StudioStatus::Attached => {
                     let at = volume.attachment.as_ref().unwrap_or_else(|| panic!("{after}: attached, but not"));
                     let told = studio.attachment.as_ref().expect("an attached studio says where");
-                    assert_eq!((&at.machine, Some(at.device)), (&told.machine, told.device), "{after}: attached elsewhere");
+                    assert_eq!(
+                        (&at.machine, Some(at.device)),
+                        (&told.machine, told.device),
+                        "{after}: attached elsewhere"
+                    );
                 }
                 StudioStatus::Error => {}
                 other => panic!("{after}: the studio was left {other}"),
@@ -268,8 +272,12 @@ impl World {
         let say = |what: &str| format!("{after}: cleaning up: {what}");
         if let Some(studio) = self.studio().await.expect("studio") {
             match studio.status {
-                StudioStatus::Attached => self.run(Saga::Detach).await.unwrap_or_else(|e| panic!("{}: {e:?}", say("detach"))),
-                StudioStatus::Error => self.run(Saga::ResetStudio).await.unwrap_or_else(|e| panic!("{}: {e:?}", say("reset"))),
+                StudioStatus::Attached => {
+                    self.run(Saga::Detach).await.unwrap_or_else(|e| panic!("{}: {e:?}", say("detach")))
+                }
+                StudioStatus::Error => {
+                    self.run(Saga::ResetStudio).await.unwrap_or_else(|e| panic!("{}: {e:?}", say("reset")))
+                }
                 _ => {}
             }
             self.run(Saga::DeleteStudio).await.unwrap_or_else(|e| panic!("{}: {e:?}", say("delete")));
@@ -278,7 +286,11 @@ impl World {
             self.run(Saga::Terminate).await.unwrap_or_else(|e| panic!("{}: {e:?}", say("terminate")));
         }
         let environment = &self.deps.settings.environment;
-        assert!(self.deps.backend.list_machines(environment).await.expect("machines").is_empty(), "{}", say("machines"));
+        assert!(
+            self.deps.backend.list_machines(environment).await.expect("machines").is_empty(),
+            "{}",
+            say("machines")
+        );
         assert!(self.deps.backend.list_volumes(environment).await.expect("volumes").is_empty(), "{}", say("volumes"));
     }
 }
@@ -318,7 +330,8 @@ where
 {
     let names = step_names(&saga.spec(&fresh().await));
     for (name, at) in names.iter().flat_map(|name| [(name, FailAt::Before), (name, FailAt::After)]) {
-        let after = format!("{saga:?}, failed {at:?} {name}{}", if repeat { ", every step and undo twice" } else { "" });
+        let after =
+            format!("{saga:?}, failed {at:?} {name}{}", if repeat { ", every step and undo twice" } else { "" });
         let world = fresh().await;
         saga.prepare(&world).await.unwrap_or_else(|error| panic!("{after}: prepare: {error:?}"));
         let outcome = drill(&world, saga, Drill { repeat, fail: Some(((*name).to_owned(), at)) }).await;
