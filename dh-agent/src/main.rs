@@ -1,6 +1,10 @@
-//! The agent of a dh engine: bootstrap, sensors, idle loop, mounts.
+//! The agent of a dh engine: bootstrap, sensors, idle loop, mounts, and the supervisor of the local backend.
 
+mod account;
+mod bootstrap;
 mod mount;
+mod session;
+mod supervise;
 
 use std::process::ExitCode;
 
@@ -18,6 +22,12 @@ enum Cli {
     Unmount(mount::UnmountArgs),
     /// Mounts again what was mounted when the engine was last stopped.
     Remount,
+    /// Keeps an engine of this machine running, until it is stopped or terminated.
+    Supervise(supervise::SuperviseArgs),
+    /// Opens a session on an engine of this machine.
+    Session(session::SessionArgs),
+    /// Writes the SSH server's keys and configuration anew.
+    ConfigureSsh,
 }
 
 fn main() -> ExitCode {
@@ -33,6 +43,10 @@ fn main() -> ExitCode {
         Cli::Mount(args) => mount::mount(&args).and_then(|reply| print(&reply)),
         Cli::Unmount(args) => mount::unmount(&args),
         Cli::Remount => mount::remount(),
+        Cli::Supervise(args) => supervise::run(&args),
+        // A session talks to a person, and its exit code is that of the command.
+        Cli::Session(args) => return session::run(&args),
+        Cli::ConfigureSsh => bootstrap::ssh::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,19 @@
-//! placeholder until the agent's idle logic is merged
-use crate::domain::EngineView;
-use crate::ports::Explanation;
-/// x
-pub fn explain(_view: &EngineView, _lines: &[String]) -> Explanation {
-    Explanation { summary: String::new(), entries: vec![] }
-}
+//! When an engine is idle, what is done about it, and why: pure functions over readings and times.
+//!
+//! [`decide`] judges one look of all sensors. [`IdleTracker`] counts on the boot clock, and goes from warning to stop in
+//! two phases. [`LedgerEntry`] is what one tick leaves behind, and [`explain`] reads that back for people.
+
+#![deny(clippy::disallowed_methods)]
+
+mod decide;
+mod explain;
+mod ledger;
+mod tracker;
+
+pub use decide::*;
+pub use explain::*;
+pub use ledger::*;
+pub use tracker::*;
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 pub(crate) mod agent_call;
 mod attach;
 mod detach;
+mod joint;
 mod launch;
 mod power;
 mod report;

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use serde_json::json;
 
+use super::joint::{self, user};
 use super::{Output, Step, StepContext, detach, reserve};
 use crate::domain::{
-    Effect, ErrorKind, IdempotencyKey, OperationSpec, Result, SizeGb, Studio, StudioStatus, UserName, Volume, VolumeId,
+    Effect, ErrorKind, IdempotencyKey, OperationSpec, Result, SizeGb, Studio, StudioStatus, Volume, VolumeId,
 };
 use crate::logic::rules;
 use crate::ports::{CreateVolume, StateStoreExt, find_studio};
@@ -14,10 +15,6 @@ pub(super) const CREATE: &[&dyn Step] = &[&ReserveUser, &Create, &FinishCreate];
 pub(super) const RESIZE: &[&dyn Step] = &[&ReserveResize, &Grow, &FinishResize];
 pub(super) const DELETE: &[&dyn Step] = &[&ReserveDelete, &Delete, &Forget];
 pub(super) const RESET: &[&dyn Step] = &[&TakeOver, &detach::Unmount, &detach::DetachVolume, &FinishReset];
-
-pub(super) fn user<'a>(cx: &'a StepContext<'_>) -> &'a UserName {
-    cx.operation.spec.studio().expect("operations on studios name their user")
-}
 
 fn size(cx: &StepContext<'_>) -> SizeGb {
     match &cx.operation.spec {
@@ -336,7 +333,7 @@ impl Step for FinishReset {
             forget(cx).await?;
             return Ok(Output::Null);
         }
-        reserve::change_studio(cx, user(cx), detach::as_available).await?;
+        reserve::change_studio(cx, user(cx), joint::as_available).await?;
         Ok(Output::Null)
     }
 }

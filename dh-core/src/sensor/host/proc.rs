@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -105,13 +105,7 @@ impl ProcDir {
             process.user = users.name(0);
             return Ok(Some(process));
         }
-        // The owner of /proc/PID is root for whatever may not be dumped, sshd's sessions among them: `status` tells.
-        if !self.read(pid, "status", scratch)? {
-            return Ok(None);
-        }
-        let Some(uid) = effective_uid(scratch) else {
-            return Err(Error::new(ErrorKind::Unavailable, format!("/proc/{pid}/status names no user")));
-        };
+        let Some(uid) = self.uid(pid, scratch)? else { return Ok(None) };
         process.user = users.name(uid);
         if stat.zombie {
             return Ok(Some(process));
@@ -169,29 +163,34 @@ impl ProcDir {
 
     /// Reads the beginning of one of a process's files; false when the process has ended.
     fn read(&self, pid: u32, name: &str, scratch: &mut Vec<u8>) -> Result<bool> {
-        let read = || {
-            let Some(file) = self.open_file(pid, name)? else { return Ok(false) };
-            scratch.clear();
-            scratch.resize(SCRATCH, 0);
-            let mut length = 0;
-            while length < SCRATCH {
-                match rustix::io::read(&file, &mut scratch[length..]) {
-                    Ok(0) => break,
-                    Ok(count) => length += count,
-                    Err(Errno::INTR) => {}
-                    Err(Errno::SRCH) => return Ok(false),
-                    Err(errno) => return Err(errno),
-                }
-                // A short read of a small file is the end of it: one call saved for each.
-                if length < SCRATCH && name != "cmdline" {
-                    break;
-                }
-            }
-            scratch.truncate(length);
-            Ok(true)
+        let read = match self.open_file(pid, name) {
+            Ok(Some(file)) => read_once(&file, scratch, 0),
+            Ok(None) => return Ok(false),
+            Err(errno) => Err(errno),
         };
-        let mut read = read;
-        read().map_err(|errno| failed(&format!("/proc/{pid}/{name}"), errno))
+        match read {
+            Ok(_) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(failed(&format!("/proc/{pid}/{name}"), errno)),
+        }
+    }
+
+    /// Returns the user a process acts as; nothing when it has ended. The owner of its folder says so, save that what may
+    /// not be dumped (sshd's sessions, what `sudo` runs) belongs to root there: then `status` tells, which costs more.
+    fn uid(&self, pid: u32, scratch: &mut Vec<u8>) -> Result<Option<u32>> {
+        match rustix::fs::statat(&self.dir, pid.to_string(), AtFlags::empty()) {
+            Ok(stat) if stat.st_uid != 0 => return Ok(Some(stat.st_uid)),
+            Ok(_) => {}
+            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+            Err(errno) => return Err(failed(&format!("/proc/{pid}"), errno)),
+        }
+        if !self.read(pid, "status", scratch)? {
+            return Ok(None);
+        }
+        match effective_uid(scratch) {
+            Some(uid) => Ok(Some(uid)),
+            None => Err(Error::new(ErrorKind::Unavailable, format!("/proc/{pid}/status names no user"))),
+        }
     }
 
     /// Looks for `DH_SESSION` in a process's environment. An environment closed to us is none of dh's: what dh begins
@@ -206,27 +205,19 @@ impl ProcDir {
         let mut seen = 0;
         let mut entry_is_open = false;
         while seen < ENVIRONMENT_MAX {
-            let kept = scratch.len();
-            scratch.resize(kept + SCRATCH, 0);
-            let count = match rustix::io::read(&file, &mut scratch[kept..]) {
-                Ok(count) => count,
-                Err(Errno::INTR) => {
-                    scratch.truncate(kept);
-                    continue;
-                }
-                Err(_) => 0,
-            };
-            scratch.truncate(kept + count);
+            // One that ends while we read has ended its session too.
+            let count = read_once(&file, scratch, scratch.len()).unwrap_or(0);
             seen += count;
             // Every entry that is whole is looked at once; the rest of a long one is skipped, being none of ours.
             let whole = scratch.iter().rposition(|&byte| byte == 0).map_or(0, |at| at + 1);
-            for entry in scratch[..whole].split(|&byte| byte == 0) {
+            for entry in scratch[..whole].split_inclusive(|&byte| byte == 0) {
                 let skipped = std::mem::take(&mut entry_is_open);
                 if let (false, Some(value)) = (skipped, entry.strip_prefix(SESSION_VARIABLE)) {
+                    let value = value.strip_suffix(&[0]).unwrap_or(value);
                     return Ok(Some(String::from_utf8_lossy(value).into_owned()));
                 }
             }
-            if count == 0 {
+            if count < SCRATCH {
                 return Ok(None);
             }
             scratch.drain(..whole);
@@ -237,6 +228,15 @@ impl ProcDir {
         }
         Ok(None)
     }
+}
+
+/// Reads once, after what is to be kept of the buffer, and returns how much came. The kernel fills the buffer as far as the
+/// file goes: a second read to be told of its end would double the cost of most.
+fn read_once(file: &OwnedFd, scratch: &mut Vec<u8>, keep: usize) -> Result<usize, Errno> {
+    scratch.resize(keep + SCRATCH, 0);
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut scratch[keep..]));
+    scratch.truncate(keep + read.unwrap_or(0));
+    read
 }
 
 fn failed(what: &str, errno: Errno) -> Error {
@@ -398,7 +398,8 @@ mod tests {
 
     #[test]
     fn a_session_variable_is_found_wherever_it_stands() {
-        let filler = format!("A={}", "x".repeat(3 * SCRATCH));
+        // Pieces of it would stand at the beginning of a buffer, were it taken for several entries.
+        let filler = "DH_SESSION=no".repeat(SCRATCH);
         let mut child = std::process::Command::new("/bin/cat")
             .stdin(std::process::Stdio::piped())
             .env("AAA", &filler)
