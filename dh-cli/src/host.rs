@@ -73,8 +73,6 @@ impl Host for ThisHost {
         let err = out.try_clone().map_err(failed)?;
         Command::new(std::env::current_exe().map_err(failed)?)
             .args(["ops", "resume", id.as_str(), "--quiet", "--worker", "--env", environment.as_str()])
-            // A group of its own at once, so that Ctrl-C passes it by; it makes a session of its own when it runs.
-            .process_group(0)
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
@@ -103,7 +101,6 @@ impl Host for ThisHost {
 
 /// Leaves the session of the command that began this worker, so that the end of its terminal is not ours.
 pub fn detach() {
-    // A process group's leader cannot make a session; its group already shields it from the terminal's Ctrl-C, and a
-    // hang-up reaches only the foreground group.
+    // Fails only for a process group's leader, which a terminal's Ctrl-C and hang-up reach no more than a session's.
     let _ = rustix::process::setsid();
 }

@@ -24,7 +24,7 @@ use clap::FromArgMatches;
 use dh_core::connect::variables;
 use dh_core::domain::{Error, ErrorKind};
 
-use cli::{Cli, Command, Format, When};
+use cli::{Cli, Command, Format, OpsCommand, ResumeOp, When};
 use commands::{completions, config, doctor, engine, ops, studio};
 use connect::Place;
 use context::Context;
@@ -79,6 +79,9 @@ fn log(screen: &Screen) -> Result<(), Error> {
 }
 
 fn run(screen: &Arc<Screen>, cli: &Cli) -> Result<(), Failure> {
+    if let Command::Ops(OpsCommand::Resume(ResumeOp { worker: true, .. })) = &cli.command {
+        host::detach();
+    }
     log(screen)?;
     let asked = cli.global.env.as_ref();
     match &cli.command {

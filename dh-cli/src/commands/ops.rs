@@ -43,9 +43,6 @@ async fn show(context: &Context, args: &OneOp) -> Result<(), Failure> {
 }
 
 async fn resume(context: &Context, args: &ResumeOp) -> Result<(), Failure> {
-    if args.worker {
-        crate::host::detach();
-    }
     let operation = context.control.operation(&args.one.id).await?;
     if !operation.status.is_open() && !args.quiet {
         return Err(Error::new(

@@ -29,6 +29,8 @@ pub struct Board {
     over: bool,
     lines: Vec<Line>,
     log: Vec<String>,
+    /// What has been told above already: a note that only repeats it is left out.
+    told: Option<String>,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,15 @@ impl Board {
             over: false,
             lines: Vec::new(),
             log: Vec::new(),
+            told: None,
         }
+    }
+
+    /// Leaves out notes, earlier ones too, that tell what has been told above.
+    pub fn told(&mut self, text: &str) {
+        self.lines.retain(|line| !(line.name.is_empty() && line.text.contains(text)));
+        self.log.retain(|line| !line.contains(text));
+        self.told = Some(text.to_owned());
     }
 
     pub fn is_full(&self) -> bool {
@@ -69,6 +79,7 @@ impl Board {
             ProgressBody::Stage { name, title, status, note } if self.show == Show::Stages => {
                 self.line(name, title, *status, note.as_deref());
             }
+            ProgressBody::Note { message } if self.told.as_ref().is_some_and(|told| message.contains(told)) => {}
             ProgressBody::Note { message } => self.always(format!("  {}", plain(message))),
             ProgressBody::Undo { name } => self.always(format!("  Undoing {}", title_of(name))),
             ProgressBody::Finished { status, .. } => {

@@ -93,6 +93,12 @@ impl Progress {
         Arc::new(Self { screen: screen.clone(), mode, state, changed: Notify::new() })
     }
 
+    /// Begins to draw, with everything that has been held back but notes of what has been told above.
+    pub fn open_below(&self, told: &str) {
+        self.lock().board.told(told);
+        self.open();
+    }
+
     /// Begins to draw, with everything that has been held back.
     pub fn open(&self) {
         let mut state = self.lock();

@@ -41,6 +41,7 @@ fn launch_prints_what_the_specification_prints() {
         },
         vec![
             event(0, 0, ProgressBody::Started { resumed: false }),
+            event(1, 5, ProgressBody::Note { message: format!("machine launched: {ENGINE_ID}") }),
             event(1, 5, step("launch_machine", Completed)),
             event(5, 10, stage(StageName::InstanceRunning, InProgress)),
             event(8, 20, stage(StageName::DownloadingScripts, InProgress)),

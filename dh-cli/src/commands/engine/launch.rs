@@ -110,6 +110,6 @@ async fn announce_machine(context: &Context, operation: &Operation, progress: &P
     context
         .screen
         .say(&format!("✓ {what} launched: {machine}\n\n⏳ Waiting for engine to be ready (typically {usual})...\n"));
-    progress.open();
+    progress.open_below(machine.as_str());
     true
 }
