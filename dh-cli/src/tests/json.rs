@@ -77,3 +77,40 @@ fn an_error_is_a_document_too_and_people_are_told_on_the_other_stream() {
     );
     assert_eq!(ran.err, "✗ The store cannot be reached\n  Try again\n");
 }
+
+#[test]
+fn every_kind_and_field_is_documented() {
+    let page = include_str!("../../../docs/json.md");
+    let snapshots = [
+        include_str!("snapshots/dh__tests__json__an_engine_as_json.snap"),
+        include_str!("snapshots/dh__tests__json__a_studio_as_json.snap"),
+        include_str!("snapshots/dh__tests__json__a_bootstrap_as_json.snap"),
+        include_str!("snapshots/dh__tests__json__an_operation_in_jsonl_is_its_events_and_then_its_result.snap"),
+    ];
+    fn keys(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                for (key, value) in map {
+                    found.push(key.clone());
+                    if key != "details" {
+                        keys(value, found);
+                    }
+                }
+            }
+            serde_json::Value::Array(list) => list.iter().for_each(|value| keys(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for snapshot in snapshots {
+        let body = snapshot.splitn(3, "---\n").nth(2).unwrap();
+        for document in serde_json::Deserializer::from_str(body).into_iter::<serde_json::Value>() {
+            keys(&document.unwrap(), &mut found);
+        }
+    }
+    assert!(found.len() > 50);
+    for key in found {
+        let documented = [format!("`{key}`"), format!("\"{key}\"")].iter().any(|word| page.contains(word));
+        assert!(documented, "{key} is not in docs/json.md");
+    }
+}
