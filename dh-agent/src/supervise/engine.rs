@@ -107,9 +107,10 @@ pub async fn supervise(dir: EngineDir, agent: PathBuf, grace: Duration, _lock: &
         record,
         dir,
     };
-    engine.start_agent();
+    // First the record: whoever clears up after this process finds the engine's groups in it.
     engine.record.set_state(MachineState::Running, None);
     engine.record.save(&engine.dir)?;
+    engine.start_agent();
     tracing::info!(machine = %engine.record.id, "the engine has power");
 
     let (calls, mut called) = mpsc::channel(16);

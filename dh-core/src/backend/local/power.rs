@@ -121,10 +121,13 @@ impl<'a> Power<'a> {
                 return Ok(Access::Free(lock, record));
             }
             let record = MachineRecord::load(dir)?.ok_or_else(missing)?;
-            if has_power(record.state) {
-                return Ok(Access::Held(record));
+            match record.state {
+                // A supervisor that has only just begun does not listen yet; one that is at its end need not.
+                MachineState::Pending | MachineState::Terminating => return Ok(Access::Held(record)),
+                state if has_power(state) && Client::connect(&dir.socket()).is_ok() => return Ok(Access::Held(record)),
+                // Held by somebody who looks at a dead machine, clears it away, or is about to switch it on.
+                _ => {}
             }
-            // Stopped, and yet held: by somebody who is about to let go, or about to switch it on.
             if Instant::now() > deadline {
                 return Err(no_answer(&dir.lock()));
             }
