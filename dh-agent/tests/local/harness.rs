@@ -147,8 +147,9 @@ impl Drop for House {
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
-            if let Ok(id) = dir.id() {
-                dh_core::backend::local::process::sweep(&id, &[]);
+            if let Ok(Some(record)) = MachineRecord::load(&dir) {
+                let groups = record.boot.map(|boot| boot.cgroups).unwrap_or_default();
+                dh_core::backend::local::process::sweep(&record.id, &groups);
             }
         }
     }

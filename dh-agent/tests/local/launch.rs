@@ -82,8 +82,8 @@ async fn a_launch_killed_between_its_record_and_its_supervisor_is_finished_by_it
         .unwrap()
         .status;
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status:?}");
-    let machine = &house.backend.list_machines(&environment()).await.unwrap()[0];
-    assert_eq!(machine.state, MachineState::Stopped);
+    let id = house.backend.list_machines(&environment()).await.unwrap().remove(0).id;
+    let machine = house.await_state(&id, MachineState::Stopped).await;
     assert!(machine.state_reason.as_ref().unwrap().message.contains("cut off"), "{machine:?}");
     assert_eq!(house.launch("work").await.id, machine.id);
 }
