@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Error, ErrorKind, Result};
 
 /// The longest duration accepted anywhere: a year of hours.
-const DURATION_MAX: Duration = Duration::from_secs(8_760 * 3_600);
+pub const DURATION_MAX: Duration = Duration::from_secs(8_760 * 3_600);
 
 /// The largest volume, in GB (EBS gp3's own limit).
 pub const SIZE_MAX_GB: u32 = 16_384;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{Axis, Reading, Result};
 
@@ -37,47 +38,59 @@ pub struct SensorContext {
 }
 
 /// A process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Process {
     /// Its id.
     pub pid: u32,
     /// Its parent's id.
     pub ppid: u32,
     /// Its session's id.
+    #[serde(default)]
     pub session: u32,
     /// The name of its controlling terminal below `/dev` (`pts/0`), where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<String>,
     /// Its user's name, or number.
     pub user: String,
     /// The kernel's short name for it (15 bytes at most).
     pub comm: String,
-    /// Its arguments; empty for kernel threads and zombies.
+    /// Its arguments; empty for kernel threads and zombies. A very long command line is cut.
+    #[serde(default)]
     pub cmdline: Vec<String>,
     /// When it began.
     pub started_at: Timestamp,
-    /// How it came to be there, where dh began it: `exec`, `shell` or `ssh`.
+    /// How it came to be there, where dh began it: `exec`, `shell` or `ssh`. Its children inherit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dh_session: Option<String>,
 }
 
 /// An established TCP connection with one end here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TcpConnection {
     /// This end.
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
     /// The process that holds this end, where it can be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Whether the other side came to us: something here listens on the local port.
+    #[serde(default)]
+    pub inbound: bool,
 }
 
 /// Somebody logged in, as recorded in utmp.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Login {
     /// The user's name.
     pub user: String,
     /// The terminal below `/dev`: `pts/0`.
     pub line: String,
-    /// From where.
+    /// From where: a remote address, `tmux(123).%0`, `:0`; empty at the machine's own terminal.
+    #[serde(default)]
     pub from: String,
     /// Since when.
     pub since: Timestamp,
@@ -86,7 +99,8 @@ pub struct Login {
 }
 
 /// Where a local HTTP service listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HttpTarget {
     /// A Unix socket.
     Unix(String),
@@ -94,12 +108,24 @@ pub enum HttpTarget {
     Loopback(u16),
 }
 
+/// Where a container engine may answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerSocket {
+    /// The socket's path.
+    pub path: String,
+    /// Only containers that bear this label (`key=value`) are in scope; without it, all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
 /// An HTTP answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HttpAnswer {
     /// The status.
     pub status: u16,
-    /// The body, at most one MiB of it.
+    /// The body, at most one MiB; a longer one is an error.
     pub body: String,
 }
 
@@ -125,7 +151,7 @@ pub trait Host: Debug + Send + Sync + 'static {
     fn last_input(&self, tty: &str) -> Result<Option<Timestamp>>;
 
     /// Returns the sockets on which a container engine of this host may answer, those that exist.
-    fn container_sockets(&self) -> Result<Vec<String>>;
+    fn container_sockets(&self) -> Result<Vec<ContainerSocket>>;
 
     /// Returns the text of the coffee lock; `None` when there is none.
     fn coffee_lock(&self) -> Result<Option<String>>;
