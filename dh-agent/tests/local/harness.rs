@@ -48,6 +48,11 @@ impl House {
         Self { backend: backend(dir.path(), &agent), agent, dir, key }
     }
 
+    /// Returns an environment of this house's own, for those who make keys of its name.
+    pub fn environment(&self) -> EnvironmentName {
+        EnvironmentName::new(format!("dev{}{}", std::process::id(), self.key)).unwrap()
+    }
+
     pub fn request(&self, name: &str) -> LaunchMachine {
         let operation = OperationId::new(format!("op-{}-{}-{name}", std::process::id(), self.key)).unwrap();
         LaunchMachine {
