@@ -14,7 +14,7 @@ use dh_core::backend::local::control::{
     Client, Inbox, Reply, Request, SessionKind, SessionSignal, SessionSpec, encode, send_part,
 };
 use dh_core::backend::local::map::io_error;
-use dh_core::backend::local::{EngineDir, reach};
+use dh_core::backend::local::{self, EngineDir};
 use dh_core::domain::{Error, Result};
 use tokio::io::Interest;
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,10 +68,12 @@ fn begin(dir: &EngineDir, kind: SessionKind, descriptors: &[BorrowedFd<'_>]) -> 
     let variables =
         std::env::vars().filter(|(name, _)| KEPT_VARIABLES.contains(&name.as_str()) || name.starts_with("LC_"));
     let spec = SessionSpec { kind, env: variables.collect::<BTreeMap<_, _>>(), window: terminal::window() };
-    let mut client = reach(dir)?;
-    client.send(&Request::Session(spec), descriptors)?;
-    let (_, received) = client.receive()?;
-    Ok((client, received.into_iter().next()))
+    let request = Request::Session(spec);
+    local::begin(dir, |mut client| {
+        client.send(&request, descriptors)?;
+        let (_, received) = client.receive()?;
+        Ok((client, received.into_iter().next()))
+    })
 }
 
 fn exec(dir: &EngineDir, command: &[String]) -> Result<i32> {

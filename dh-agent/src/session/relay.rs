@@ -1,6 +1,7 @@
 //! Standard input and output, joined with an SSH server on the engine.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -20,10 +21,12 @@ pub fn run(dir: &EngineDir) -> Result<i32> {
     drop(there);
     let to_server = here.try_clone().map_err(failed)?;
     std::thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut &to_server);
+        let _ = carry(&mut io::stdin().lock(), &mut &to_server);
         let _ = to_server.shutdown(Shutdown::Write);
     });
-    let carried = io::copy(&mut &here, &mut io::stdout().lock());
+    // Not through `Stdout`, which keeps the end of every line back.
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
+    let carried = carry(&mut &here, &mut stdout);
     drop(connection);
     match carried {
         // The client has what it wanted and is gone, or the server hung up with something unread: both are ends.
@@ -31,5 +34,19 @@ pub fn run(dir: &EngineDir) -> Result<i32> {
             Err(failed(error))
         }
         _ => Ok(0),
+    }
+}
+
+/// Copies as things come. `io::copy` would splice, and the kernel keeps a pipe locked while a splice into it waits for its
+/// source, so that whoever reads the pipe waits too.
+pub fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&chunk[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }

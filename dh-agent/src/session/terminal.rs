@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+use super::relay::carry;
+
 /// What ends input on a terminal.
 const END_OF_INPUT: &[u8] = b"\x04";
 
@@ -37,7 +39,7 @@ impl Terminal {
         let output = std::thread::spawn(move || show(&reader, &ended));
         let writer = Arc::clone(&remote);
         std::thread::spawn(move || {
-            let _ = io::copy(&mut io::stdin().lock(), &mut &*writer);
+            let _ = carry(&mut io::stdin().lock(), &mut &*writer);
             let _ = (&*writer).write_all(END_OF_INPUT);
         });
         Ok(Self { remote, before, output: Some((output, end)) })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,7 @@ use dh_core::backend::local::process::ENGINE_ID_VARIABLE;
 use dh_core::backend::local::{EngineDir, MachineRecord, cgroup, engine_types};
 use dh_core::domain::{Error, ErrorKind, Result};
 use dh_core::wire::AGENT_CONFIG_VARIABLE;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal, setsid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -39,12 +40,18 @@ pub struct Children {
     cgroups: Vec<PathBuf>,
 }
 
-/// A session that has begun.
+/// A session that was begun.
 #[derive(Debug)]
-pub struct Begun {
-    pub pid: Pid,
-    pub terminal: Option<OwnedFd>,
+pub enum Begun {
+    /// It runs.
+    Runs { pid: Pid, terminal: Option<OwnedFd> },
+    /// Its program cannot be run, as its standard error says; its exit code is the one that shells give.
+    Ended { exit_code: i32 },
 }
+
+/// The exit codes of shells for a program that is not there, or cannot be run.
+const NOT_FOUND: i32 = 127;
+const NOT_RUN: i32 = 126;
 
 impl Children {
     pub fn new(dir: EngineDir, agent: PathBuf, record: &MachineRecord, cgroups: Vec<PathBuf>) -> Self {
@@ -76,7 +83,7 @@ impl Children {
 
     /// Begins a session with the descriptors that its client has sent.
     pub fn session(&self, spec: &SessionSpec, descriptors: Vec<OwnedFd>) -> Result<Begun> {
-        let mut terminal = None;
+        let (mut terminal, mut errors) = (None, None);
         let mut command = match &spec.kind {
             SessionKind::Exec { argv } | SessionKind::Command { argv, .. } => {
                 let [program, arguments @ ..] = argv.as_slice() else {
@@ -86,6 +93,7 @@ impl Children {
                 let mut command = self.program(program);
                 command.args(arguments);
                 let [stdin, stdout, stderr] = three(descriptors)?;
+                errors = stderr.try_clone().ok().map(File::from);
                 command.stdin(stdin).stdout(stdout).stderr(stderr);
                 command
             }
@@ -117,13 +125,24 @@ impl Children {
             command.env("DH_SESSION", kind);
         }
         let program = PathBuf::from(command.get_program());
-        match self.spawn(command, terminal.is_some()) {
-            Ok(pid) => Ok(Begun { pid, terminal }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Error::new(ErrorKind::NotFound, format!("{}: there is no such program", program.display()))
-                    .with_hint("give its whole path, or install it: 'dh engine shell NAME' opens a shell"))
+        let error = match self.spawn(command, terminal.is_some()) {
+            Ok(pid) => return Ok(Begun::Runs { pid, terminal }),
+            Err(error) => error,
+        };
+        let exit_code = match error.kind() {
+            io::ErrorKind::NotFound => NOT_FOUND,
+            io::ErrorKind::PermissionDenied => NOT_RUN,
+            _ if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => NOT_RUN,
+            _ => return Err(io_error("cannot run", &program, error)),
+        };
+        match errors {
+            Some(mut errors) => {
+                let why =
+                    if exit_code == NOT_FOUND { "there is no such program".to_owned() } else { error.to_string() };
+                let _ = writeln!(errors, "dh: {}: {why}", program.display());
+                Ok(Begun::Ended { exit_code })
             }
-            Err(source) => Err(io_error("cannot run", &program, source)),
+            None => Err(io_error("cannot run", &program, error)),
         }
     }
 

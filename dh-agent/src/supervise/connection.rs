@@ -28,6 +28,10 @@ pub struct Call {
 pub enum Answer {
     Done,
     Session(Session),
+    /// The session was over as soon as it began.
+    Ended {
+        exit_code: i32,
+    },
 }
 
 /// A session that its connection watches over.
@@ -73,6 +77,10 @@ impl Connection {
             let answer = if asked { answered.await.ok() } else { None };
             match (answer.unwrap_or_else(|| Err(ended())), spec) {
                 (Ok(Answer::Session(session)), Some(spec)) => return self.watch(session, &spec).await,
+                (Ok(Answer::Ended { exit_code }), _) => {
+                    self.send(&Reply::Started, None).await?;
+                    self.send(&Reply::Ended { exit_code }, None).await?;
+                }
                 (Ok(_), _) => self.send(&Reply::Done, None).await?,
                 (Err(error), _) => self.send(&Reply::Failed(StoredError::from(&error)), None).await?,
             }

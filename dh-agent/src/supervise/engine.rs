@@ -17,7 +17,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::children::Children;
+use super::children::{Begun, Children};
 use super::connection::{self, Answer, Call, Session};
 use super::group::Group;
 
@@ -107,9 +107,10 @@ pub async fn supervise(dir: EngineDir, agent: PathBuf, grace: Duration, _lock: &
         record,
         dir,
     };
-    engine.start_agent();
+    // First the record: whoever clears up after this process finds the engine's groups in it.
     engine.record.set_state(MachineState::Running, None);
     engine.record.save(&engine.dir)?;
+    engine.start_agent();
     tracing::info!(machine = %engine.record.id, "the engine has power");
 
     let (calls, mut called) = mpsc::channel(16);
@@ -245,10 +246,13 @@ impl Engine {
                 })
             }
             Request::Session(spec) => match self.phase {
-                Phase::Running => self.children.session(&spec, descriptors).map(|begun| {
-                    let (ended, end) = oneshot::channel();
-                    self.sessions.insert(begun.pid, ended);
-                    Answer::Session(Session { leader: begun.pid, terminal: begun.terminal, end })
+                Phase::Running => self.children.session(&spec, descriptors).map(|begun| match begun {
+                    Begun::Ended { exit_code } => Answer::Ended { exit_code },
+                    Begun::Runs { pid, terminal } => {
+                        let (ended, end) = oneshot::channel();
+                        self.sessions.insert(pid, ended);
+                        Answer::Session(Session { leader: pid, terminal, end })
+                    }
                 }),
                 _ => Err(not_running(self.record.id.as_str(), self.state_word())),
             },

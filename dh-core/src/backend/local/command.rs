@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
-use super::control::{Client, Inbox, Reply, Request, SessionKind, SessionSpec};
+use super::control::{Inbox, Reply, Request, SessionKind, SessionSpec};
 use super::layout::EngineDir;
 use super::map::io_error;
+use super::power::begin;
 use crate::domain::{Effect, Error, ErrorKind, Result};
 use crate::ports::{CommandOutput, RunCommand};
 
@@ -23,17 +24,19 @@ const KEPT: usize = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a command and waits for its end.
-pub fn run(dir: &EngineDir, mut client: Client, request: &RunCommand) -> Result<CommandOutput> {
+pub fn run(dir: &EngineDir, request: &RunCommand) -> Result<CommandOutput> {
+    let failed = |source| io_error("cannot run a command on", dir.path(), source);
+    let kind = SessionKind::Command { argv: request.argv.clone(), timeout: request.timeout };
+    let spec = Request::Session(SessionSpec { kind, env: BTreeMap::new(), window: None });
+    let (client, stdin, stdout, stderr) = begin(dir, |mut client| {
+        let pipes = || Ok((io::pipe()?, io::pipe()?, io::pipe()?));
+        let ((child_in, stdin), (stdout, child_out), (stderr, child_err)) = pipes().map_err(failed)?;
+        client.send(&spec, &[child_in.as_fd(), child_out.as_fd(), child_err.as_fd()])?;
+        client.receive()?;
+        Ok((client, stdin, stdout, stderr))
+    })?;
     // The supervisor keeps the time; this is for one that has stopped doing so.
     let deadline = Instant::now() + request.timeout + PATIENCE;
-    let failed = |source| io_error("cannot run a command on", dir.path(), source);
-    let pipes = || Ok((io::pipe()?, io::pipe()?, io::pipe()?));
-    let ((child_in, stdin), (stdout, child_out), (stderr, child_err)) = pipes().map_err(failed)?;
-    let kind = SessionKind::Command { argv: request.argv.clone(), timeout: request.timeout };
-    let spec = SessionSpec { kind, env: BTreeMap::new(), window: None };
-    client.send(&Request::Session(spec), &[child_in.as_fd(), child_out.as_fd(), child_err.as_fd()])?;
-    drop((child_in, child_out, child_err));
-    client.receive()?;
     let (stream, inbox) = client.into_parts();
     let mut watched = Watched {
         control: stream,

@@ -31,6 +31,6 @@ pub use layout::EngineDir;
 pub use lock::PowerLock;
 pub use log::tail;
 pub use machine::{Boot, MachineRecord, host_boot_id, renew_boot_id};
-pub use power::reach;
+pub use power::{begin, reach};
 pub use ssh::login_name;
 pub use types::engine_types;

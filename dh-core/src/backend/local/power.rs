@@ -121,10 +121,13 @@ impl<'a> Power<'a> {
                 return Ok(Access::Free(lock, record));
             }
             let record = MachineRecord::load(dir)?.ok_or_else(missing)?;
-            if has_power(record.state) {
-                return Ok(Access::Held(record));
+            match record.state {
+                // A supervisor that has only just begun does not listen yet; one that is at its end need not.
+                MachineState::Pending | MachineState::Terminating => return Ok(Access::Held(record)),
+                state if has_power(state) && Client::connect(&dir.socket()).is_ok() => return Ok(Access::Held(record)),
+                // Held by somebody who looks at a dead machine, clears it away, or is about to switch it on.
+                _ => {}
             }
-            // Stopped, and yet held: by somebody who is about to let go, or about to switch it on.
             if Instant::now() > deadline {
                 return Err(no_answer(&dir.lock()));
             }
@@ -148,25 +151,36 @@ impl<'a> Power<'a> {
 pub fn reach(dir: &EngineDir) -> Result<Client> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let error = match Client::connect(&dir.socket()) {
+        match Client::connect(&dir.socket()) {
             Ok(client) => return Ok(client),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unavailable) => error,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unavailable) => {}
             Err(error) => return Err(error),
-        };
+        }
         let id = dir.id()?;
         let record = MachineRecord::load(dir)?.ok_or_else(|| no_machine(id.as_str()))?;
-        if !PowerLock::is_held(dir)? {
+        if !has_power(record.state) || !PowerLock::is_held(dir)? {
             return Err(not_running(id.as_str(), "stopped"));
-        }
-        if record.state != MachineState::Pending {
-            // It ended between the look at its record and now; the caller looks again.
-            return Err(Error::new(ErrorKind::Unavailable, "the engine's supervisor ended just now").with_source(error));
         }
         if Instant::now() > deadline {
             return Err(no_answer(&dir.socket()));
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Reaches a machine's supervisor and begins something there; anew when the supervisor ends before it has answered.
+///
+/// # Errors
+/// As [`reach`], and whatever the supervisor refuses.
+pub fn begin<T>(dir: &EngineDir, mut begin: impl FnMut(Client) -> Result<T>) -> Result<T> {
+    const ATTEMPTS: usize = 5;
+    for _ in 1..ATTEMPTS {
+        match begin(reach(dir)?) {
+            Err(error) if error.kind() == ErrorKind::Unavailable => std::thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    begin(reach(dir)?)
 }
 
 /// Makes the record of a machine true whose power the caller has; `None` when it was being terminated, and now is gone.
