@@ -342,3 +342,22 @@ async fn requests_that_cannot_be_are_refused_before_anything_is_stored() {
     }
     assert_eq!(control(&fake).operations(OperationQuery::default()).await.unwrap().len(), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_waits_is_cancelled_from_another_process_without_waiting_for_its_end() {
+    let fake = fake();
+    let operation = submit(&fake, launch("train")).await.unwrap();
+    let mut slow = dh_core::testkit::Latencies::default();
+    slow.stages.insert(StageName::InstallingPackages, std::time::Duration::from_secs(500));
+    fake.backend.set_latencies(slow);
+    let here = control(&fake);
+    let there = control(&fake);
+    let (ran, cancelled) = tokio::join!(here.run(&operation.id, Arc::new(NoProgress)), async {
+        fake.clock.sleep(std::time::Duration::from_secs(60)).await;
+        there.cancel(&operation.id, Arc::new(NoProgress)).await
+    });
+    assert_eq!(ran.unwrap().status, OperationStatus::Cancelled);
+    assert_eq!(cancelled.unwrap().status, OperationStatus::Cancelled);
+    assert!(fake.backend.leaks().is_empty());
+    fake.world.assert_sound("cancelled while it waits").await;
+}

@@ -211,7 +211,7 @@ impl Runner {
         };
         held.save(&self.deps).await?;
         reporter.step(step.name(), StageStatus::InProgress);
-        let result = self.patiently(held, reporter, |operation| {
+        let result = self.patiently(held, reporter, Heed::Cancellation, |operation| {
             let deps = &self.deps;
             async move { self.do_step(step, &StepContext { deps, operation: &operation, reporter }).await }
         });
@@ -260,7 +260,7 @@ impl Runner {
                 continue;
             }
             reporter.undo(step.name());
-            let undone = self.patiently(held, reporter, |operation| {
+            let undone = self.patiently(held, reporter, Heed::Nothing, |operation| {
                 let deps = &self.deps;
                 async move { self.undo_step(*step, &StepContext { deps, operation: &operation, reporter }).await }
             });
@@ -291,6 +291,7 @@ impl Runner {
         &self,
         held: &mut Held,
         reporter: &Reporter,
+        heed: Heed,
         attempt: impl Fn(Operation) -> F,
     ) -> Result<Result<T>>
     where
@@ -310,6 +311,10 @@ impl Runner {
                         if since_renewal >= RENEW_EVERY {
                             held.save(&self.deps).await?;
                             since_renewal = Duration::ZERO;
+                            if heed == Heed::Cancellation && held.operation.cancel_requested {
+                                // Steps bear being cut off anywhere: the undo looks at what there is.
+                                break Err(cancelled());
+                            }
                         }
                     }
                 }
@@ -329,6 +334,13 @@ impl Runner {
             }
         }
     }
+}
+
+/// What may cut an attempt off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heed {
+    Cancellation,
+    Nothing,
 }
 
 fn finished(operation: Operation) -> Result<Operation> {
