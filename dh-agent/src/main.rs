@@ -1,1 +1,93 @@
-fn main() {}
+//! The agent of a dh engine: bootstrap, sensors, idle loop.
+
+mod boot;
+mod bootstrap;
+mod coffee;
+mod files;
+mod idle;
+mod journal;
+mod layout;
+mod ledger;
+mod once;
+mod poke;
+mod policy;
+mod power;
+mod report;
+mod run;
+mod sense;
+mod status;
+#[cfg(test)]
+mod testing;
+mod warn;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Parser;
+use dh_core::domain::{Error, ErrorKind, Result, StoredError};
+use serde::Serialize;
+
+/// The agent of a dh engine. People call `dh`; dh calls this.
+#[derive(Debug, Parser)]
+#[command(name = "dh-agent", version)]
+enum Cli {
+    /// Runs the agent: bootstrap, then the idle loop.
+    Run,
+    /// Looks once with every sensor and prints the verdict.
+    Once,
+    /// Keeps the engine awake for a time, or lets go of it.
+    Coffee(coffee::CoffeeArgs),
+    /// Prints the idle policy in force, or sets another.
+    Policy(policy::PolicyArgs),
+    /// Prints what the running agent last found.
+    Status,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) if !usage.use_stderr() => usage.exit(),
+        Err(usage) => {
+            eprint!("{usage}");
+            return fail(&Error::new(ErrorKind::InvalidArgument, "dh-agent was called with wrong arguments"));
+        }
+    };
+    let result = match cli {
+        Cli::Run => block_on(run::run()),
+        Cli::Once => block_on(once::run()).and_then(|status| print(&status)),
+        Cli::Coffee(args) => coffee::run(&args).and_then(|reply| print(&reply)),
+        Cli::Policy(args) => policy::run(&args).and_then(|policy| print(&policy)),
+        Cli::Status => status::run().and_then(|status| print(&status)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Runs on one thread. What still hangs at the end, a sensor on a dead disk, is left behind.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::new(ErrorKind::Internal, "cannot start a runtime").with_source(source))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+fn print<T: Serialize>(reply: &T) -> Result<()> {
+    let line = serde_json::to_string(reply)
+        .map_err(|source| Error::new(ErrorKind::Internal, "cannot serialize the reply").with_source(source))?;
+    println!("{line}");
+    Ok(())
+}
+
+/// Ends with the kind's exit code; the last line of standard error is what dh on the other side reads.
+fn fail(error: &Error) -> ExitCode {
+    match serde_json::to_string(&StoredError::from(error)) {
+        Ok(line) => eprintln!("{line}"),
+        Err(_) => eprintln!("{}", error.full_message()),
+    }
+    ExitCode::from(error.kind().exit_code())
+}
