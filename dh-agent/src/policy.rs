@@ -59,11 +59,13 @@ fn text(source: &str) -> Result<String> {
 }
 
 fn parse(text: &str) -> Result<IdlePolicy> {
-    let policy: IdlePolicy = serde_json::from_str(text).map_err(|source| {
-        Error::new(ErrorKind::InvalidArgument, "that is not an idle policy")
-            .with_hint("set a timeout with: dh engine idle NAME --set 30m")
-            .with_source(source)
-    })?;
+    let refused = |error: Error| error.with_hint("set a timeout with: dh engine idle NAME --set 30m");
+    let is_none = || Error::new(ErrorKind::InvalidArgument, "that is not an idle policy");
+    // A list would be read, too, field by field.
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(text).map_err(|source| refused(is_none().with_source(source)))?;
+    let policy: IdlePolicy =
+        serde_json::from_value(object.into()).map_err(|source| refused(is_none().with_source(source)))?;
     check(&policy)?;
     Ok(policy)
 }
