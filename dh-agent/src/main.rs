@@ -1,5 +1,6 @@
-//! The agent of a dh engine: bootstrap, sensors, idle loop.
+//! The agent of a dh engine: bootstrap, sensors, idle loop, mounts, and the supervisor of the local backend.
 
+mod account;
 mod boot;
 mod bootstrap;
 mod coffee;
@@ -8,6 +9,7 @@ mod idle;
 mod journal;
 mod layout;
 mod ledger;
+mod mount;
 mod once;
 mod poke;
 mod policy;
@@ -15,7 +17,9 @@ mod power;
 mod report;
 mod run;
 mod sense;
+mod session;
 mod status;
+mod supervise;
 #[cfg(test)]
 mod testing;
 mod warn;
@@ -41,6 +45,18 @@ enum Cli {
     Policy(policy::PolicyArgs),
     /// Prints what the running agent last found.
     Status,
+    /// Mounts a studio's volume, formatting it if it is blank.
+    Mount(mount::MountArgs),
+    /// Unmounts a studio's volume.
+    Unmount(mount::UnmountArgs),
+    /// Mounts again what was mounted when the engine was last stopped.
+    Remount,
+    /// Keeps an engine of this machine running, until it is stopped or terminated.
+    Supervise(supervise::SuperviseArgs),
+    /// Opens a session on an engine of this machine.
+    Session(session::SessionArgs),
+    /// Writes the SSH server's keys and configuration anew.
+    ConfigureSsh,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +74,13 @@ fn main() -> ExitCode {
         Cli::Coffee(args) => coffee::run(&args).and_then(|reply| print(&reply)),
         Cli::Policy(args) => policy::run(&args).and_then(|policy| print(&policy)),
         Cli::Status => status::run().and_then(|status| print(&status)),
+        Cli::Mount(args) => mount::mount(&args).and_then(|reply| print(&reply)),
+        Cli::Unmount(args) => mount::unmount(&args),
+        Cli::Remount => mount::remount(),
+        Cli::Supervise(args) => supervise::run(&args),
+        // A session talks to a person, and its exit code is that of the command.
+        Cli::Session(args) => return session::run(&args),
+        Cli::ConfigureSsh => bootstrap::ssh::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ pub fn listen(path: &Path) -> io::Result<tokio::net::UnixDatagram> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let socket = through_directory(path, |short| UnixDatagram::bind(short))?;
+    let socket = through_directory(path, UnixDatagram::bind)?;
     socket.set_nonblocking(true)?;
     tokio::net::UnixDatagram::from_std(socket)
 }

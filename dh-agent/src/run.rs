@@ -20,7 +20,7 @@ use crate::layout::{Layout, load_config};
 use crate::report::{Reporter, Writer};
 use crate::sense::{Senses, bootstrap_hold, host};
 use crate::warn::Terminals;
-use crate::{journal, poke, power};
+use crate::{journal, mount, poke, power};
 
 /// How long an agent that is being replaced may take to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -60,6 +60,9 @@ pub async fn run() -> Result<()> {
         reporter,
         bootstrap: progress.clone(),
     };
+    // Studios that were mounted when the power went off. Each may take as long as its disk does.
+    let studios = config.clone();
+    tokio::task::spawn_blocking(move || mount::remount_all(&studios));
     let bootstrapper = Bootstrapper::new(config.clone(), layout.clone(), clock, senses, publish);
     tokio::spawn(Arc::new(bootstrapper).run());
     turn(IdleLoop::new(parts), &layout, progress, &mut ended).await;

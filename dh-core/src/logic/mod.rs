@@ -7,6 +7,8 @@ mod control;
 mod deps;
 mod estimate;
 pub mod idle;
+mod lease;
+mod pace;
 mod rules;
 pub mod saga;
 

@@ -5,7 +5,7 @@ use crate::domain::{
     OperationStatus, Result, STUDIOS_PER_ENGINE, StopMode, StoredError, Studio, StudioStatus, UserName,
 };
 use crate::logic::Deps;
-use crate::logic::saga::lease::{Held, busy};
+use crate::logic::lease::{Held, busy};
 use crate::ports::{Capabilities, StateStoreExt, find_operation};
 
 /// Returns the operation that has hold of an engine or studio, if it still has.
@@ -217,7 +217,7 @@ pub(crate) fn may_change_studio(spec: &OperationSpec, studio: &Studio) -> Result
         (OperationSpec::Attach { engine, .. }, StudioStatus::Attached)
             if studio.attachment.as_ref().is_some_and(|attachment| attachment.engine == *engine) =>
         {
-            Err(conflict(format!("studio is attached to '{engine}' already"))
+            Err(conflict(format!("studio is not available (status: attached to {engine} already)"))
                 .with_hint(format!("its files are on the engine: dh engine shell {engine}")))
         }
         (OperationSpec::Attach { .. }, StudioStatus::Attached) => {

@@ -37,8 +37,8 @@ const SERVER_FOLDERS: &[(&str, &str)] = &[
 /// It looks three times before it says that there is none. A connection can be missed by one look: the server hands a
 /// new one to another of its processes, and while it is on the way it belongs to neither. The looks follow at once on one
 /// another, for that passes in microseconds; a client that is away for seconds is ridden out by the idle timeout, which
-/// each connected moment starts anew. A server process cannot be missed that way, so that a look which finds none
-/// stands for all three.
+/// each connected moment starts anew. A server process cannot be missed that way: where there is none at all, one look
+/// stands for three.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct IdeSensor;
 
@@ -53,17 +53,23 @@ impl Sensor for IdeSensor {
     }
 
     async fn sample(&self, context: &SensorContext) -> Result<Reading> {
+        let host = &*context.host;
+        let mut processes = host.processes()?;
         for _ in 0..LOOKS {
-            let processes = context.host.processes()?;
-            let servers = servers(&processes);
-            if servers.is_empty() {
+            if !processes.iter().any(|process| editor(&process.cmdline).is_some()) {
                 break;
             }
-            let connections = clients(&processes, &servers, &context.host.connections()?);
-            if !connections.is_empty() {
-                let reason = format!("{} IDE connection(s)", connections.len());
+            let connections = host.connections()?;
+            // The holder of a connection may have begun since the processes were listed.
+            if connections.iter().any(|c| c.inbound && c.pid.is_some_and(|pid| !processes.iter().any(|p| p.pid == pid)))
+            {
+                processes = host.processes()?;
+            }
+            let clients = clients(&processes, &servers(&processes), &connections);
+            if !clients.is_empty() {
+                let reason = format!("{} IDE connection(s)", clients.len());
                 return Ok(Reading::new(NAME, Activity::Active, Confidence::Medium, Axis::Presence, reason)
-                    .with_detail("connections", connections));
+                    .with_detail("connections", clients));
             }
         }
         let reason = format!("No IDE connections detected (after {LOOKS} checks)");

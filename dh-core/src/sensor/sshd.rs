@@ -1,6 +1,6 @@
 //! What the titles of OpenSSH's server processes say.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::ports::Process;
 
@@ -30,21 +30,18 @@ enum Title<'a> {
     Sessions { user: &'a str, terminals: &'a str },
     /// `alice`: logged in, no session.
     LoggedIn { user: &'a str },
-    /// `alice [priv]`: the privileged half of a connection, before or after the login.
-    Monitor { user: &'a str },
-    /// The listener, or somebody who has not logged in.
+    /// The listener, somebody who has not logged in, or the privileged half of a connection (`alice [priv]`).
     Other,
 }
 
 /// Returns whoever is logged in through OpenSSH, by process id.
 ///
-/// The unprivileged half of a connection bears the user and the terminals. Root's connections had no such half before
-/// OpenSSH 9.8: there the privileged one bears them, or, without a session, stays `root [priv]` with no half beside it.
+/// Until the login a connection is two processes, `alice [priv]` and `alice [net]`, and afterwards the first and `alice`
+/// with the terminals; root's is one process, `root` with the terminals. So whoever is logged in has one process that
+/// bears a name and no brackets.
 pub(super) fn sessions(processes: &[Process]) -> Vec<SshdSession<'_>> {
     let titles: HashMap<u32, Title<'_>> =
         processes.iter().filter_map(|process| Some((process.pid, title(process)?))).collect();
-    let is_server = |pid: u32| titles.contains_key(&pid);
-    let with_half: HashSet<u32> = processes.iter().filter(|p| is_server(p.pid)).map(|p| p.ppid).collect();
     let mut found = Vec::new();
     for process in processes {
         match titles.get(&process.pid) {
@@ -61,10 +58,7 @@ pub(super) fn sessions(processes: &[Process]) -> Vec<SshdSession<'_>> {
             Some(Title::LoggedIn { user }) => {
                 found.push(SshdSession { process, user, kind: Kind::NoSession });
             }
-            Some(Title::Monitor { user }) if !with_half.contains(&process.pid) && *user != "unknown" => {
-                found.push(SshdSession { process, user, kind: Kind::NoSession });
-            }
-            _ => {}
+            Some(Title::Other) | None => {}
         }
     }
     found
@@ -81,10 +75,7 @@ fn title(process: &Process) -> Option<Title<'_>> {
         return Some(Title::Other);
     };
     let text = text.trim_end();
-    if let Some(user) = text.strip_suffix(" [priv]") {
-        return Some(Title::Monitor { user });
-    }
-    // `[listener]`, `[accepted]`, `[net]`, `[pam]`, `[preauth]`: nobody yet. A listener's title goes on after it.
+    // `[listener]`, `[accepted]`, `[net]`, `[priv]`, `[pam]`: nobody, or not yet. A listener's title goes on after it.
     if text.ends_with(']') || text.contains(" [listener]") || text.is_empty() {
         return Some(Title::Other);
     }
@@ -164,7 +155,7 @@ mod tests {
         let processes = [
             sshd(10, 1, "sshd", "sshd: alice [priv]"),
             sshd(11, 10, "sshd", "sshd: alice"),
-            sshd(20, 1, "sshd", "sshd: root [priv]"),
+            sshd(20, 1, "sshd", "sshd: root"),
         ];
         assert_eq!(seen(&processes), ["11 alice NoSession", "20 root NoSession"]);
     }

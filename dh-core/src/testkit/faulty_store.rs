@@ -144,3 +144,53 @@ impl StateStore for FaultyStore {
         self.around(StoreCall::List, self.inner.list(query)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Error, ErrorKind};
+    use crate::ports::Table;
+    use crate::store::MemoryStore;
+
+    fn key() -> ItemKey {
+        ItemKey { table: Table::Engines, environment: "dev".into(), name: "a".into() }
+    }
+
+    fn item() -> Item {
+        Item { key: key(), alias: None, open: true, order: 0, version: 0, document: serde_json::json!({ "schema": 1 }) }
+    }
+
+    #[tokio::test]
+    async fn a_process_dies_before_or_after_its_write_and_does_nothing_more() {
+        for (death, written) in [(Death::BeforeWrite, false), (Death::AfterWrite, true)] {
+            let inner = Arc::new(MemoryStore::new());
+            let store = FaultyStore::new(inner.clone());
+            store.kill_at_write(1, death);
+            assert!(store.until_killed(store.put(item(), Expect::Absent)).await.is_none());
+            assert!(store.is_dead());
+            assert_eq!(inner.get(&key()).await.unwrap().is_some(), written);
+            assert!(store.until_killed(store.delete(&key(), 1)).await.is_none(), "the dead do not write");
+            assert_eq!(inner.get(&key()).await.unwrap().is_some(), written);
+            let next = FaultyStore::new(inner);
+            assert_eq!(next.get(&key()).await.unwrap().is_some(), written, "another process can go on");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_writes_are_counted_towards_death() {
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+        store.kill_at_write(2, Death::BeforeWrite);
+        let version = store.put(item(), Expect::Absent).await.unwrap();
+        store.get(&key()).await.unwrap();
+        assert_eq!(store.writes(), 1);
+        assert!(store.until_killed(store.put(item(), Expect::Version(version))).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_a_write_can_be_lost() {
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+        store.fail_nth_write(1, FaultKind::After(Error::new(ErrorKind::Unavailable, "gone")));
+        assert_eq!(store.put(item(), Expect::Absent).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(store.get(&key()).await.unwrap().is_some());
+    }
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
-use super::control::{Client, Inbox, Reply, Request, SessionKind, SessionSpec, encode};
+use super::control::{Client, Inbox, Reply, Request, SessionKind, SessionSpec};
 use super::layout::EngineDir;
 use super::map::io_error;
 use crate::domain::{Effect, Error, ErrorKind, Result};
@@ -19,13 +19,17 @@ use crate::ports::{CommandOutput, RunCommand};
 /// Of each stream so much is kept; the rest is read and dropped, so that the command does not block.
 const KEPT: usize = 16 << 20;
 
+/// How much later than the command's deadline the supervisor may say so.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs a command and waits for its end.
 pub fn run(dir: &EngineDir, mut client: Client, request: &RunCommand) -> Result<CommandOutput> {
-    let deadline = Instant::now() + request.timeout;
+    // The supervisor keeps the time; this is for one that has stopped doing so.
+    let deadline = Instant::now() + request.timeout + PATIENCE;
     let failed = |source| io_error("cannot run a command on", dir.path(), source);
     let pipes = || Ok((io::pipe()?, io::pipe()?, io::pipe()?));
     let ((child_in, stdin), (stdout, child_out), (stderr, child_err)) = pipes().map_err(failed)?;
-    let kind = SessionKind::Command { argv: request.argv.clone() };
+    let kind = SessionKind::Command { argv: request.argv.clone(), timeout: request.timeout };
     let spec = SessionSpec { kind, env: BTreeMap::new(), window: None };
     client.send(&Request::Session(spec), &[child_in.as_fd(), child_out.as_fd(), child_err.as_fd()])?;
     drop((child_in, child_out, child_err));
@@ -40,13 +44,11 @@ pub fn run(dir: &EngineDir, mut client: Client, request: &RunCommand) -> Result<
             .map(|fd| Output { file: Some(fd.into()), kept: Vec::new() }),
     };
     match watched.until_end(deadline) {
-        Ok(Some(exit_code)) => {
+        Ok(Ok(exit_code)) => {
             let [stdout, stderr] = watched.outputs.map(|output| String::from_utf8_lossy(&output.kept).into_owned());
             Ok(CommandOutput { exit_code, stdout, stderr })
         }
-        Ok(None) => {
-            // The supervisor kills it also when this does not arrive: the connection ends with us.
-            let _ = encode(&Request::Kill).and_then(|bytes| (&watched.control).write_all(&bytes));
+        Ok(Err(TimedOut)) => {
             let program = request.argv.first().map_or("the command", String::as_str);
             Err(Error::new(
                 ErrorKind::Timeout,
@@ -59,6 +61,9 @@ pub fn run(dir: &EngineDir, mut client: Client, request: &RunCommand) -> Result<
         Err(source) => Err(failed(source).with_effect(Effect::Unknown)),
     }
 }
+
+/// Its time was over.
+struct TimedOut;
 
 struct Output {
     file: Option<File>,
@@ -94,23 +99,23 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Feeds and reads until the command has ended; `None` at the deadline.
-    fn until_end(&mut self, deadline: Instant) -> io::Result<Option<i32>> {
+    /// Feeds and reads until the command has ended, and returns its exit code.
+    fn until_end(&mut self, deadline: Instant) -> io::Result<Result<i32, TimedOut>> {
         self.control.set_nonblocking(true)?;
         for file in self.outputs.iter().map(|output| &output.file).chain([&self.stdin]).flatten() {
             rustix::fs::fcntl_setfl(file, OFlags::NONBLOCK)?;
         }
         loop {
-            if let Some(exit_code) = self.ended()? {
+            if let Some(end) = self.ended()? {
                 // Whatever the command wrote is in the pipes by now; a child of it may hold them open for ever.
                 for output in &mut self.outputs {
                     output.drain()?;
                 }
-                return Ok(Some(exit_code));
+                return Ok(end);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(None);
+                return Ok(Err(TimedOut));
             }
             self.wait(left)?;
             self.feed()?;
@@ -148,11 +153,12 @@ impl Watched<'_> {
         Ok(())
     }
 
-    fn ended(&mut self) -> io::Result<Option<i32>> {
+    fn ended(&mut self) -> io::Result<Option<Result<i32, TimedOut>>> {
         loop {
             if let Some((reply, _)) = self.inbox.take::<Reply>()? {
                 match reply {
-                    Reply::Ended { exit_code } => return Ok(Some(exit_code)),
+                    Reply::Ended { exit_code } => return Ok(Some(Ok(exit_code))),
+                    Reply::TimedOut => return Ok(Some(Err(TimedOut))),
                     Reply::Failed(error) => return Err(io::Error::other(Error::from(error))),
                     Reply::Done | Reply::Started => continue,
                 }

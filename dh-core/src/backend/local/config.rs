@@ -1,6 +1,6 @@
 //! What the local backend is told by its caller.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,23 +62,6 @@ impl LocalConfig {
     }
 }
 
-/// Returns the first `dh-agent` there is: the one named, the one beside a program, the one on a search path.
-///
-/// # Errors
-/// `NotFound` with the places looked at.
-pub fn find_agent(named: Option<&Path>, beside: Option<&Path>, search: Option<&std::ffi::OsStr>) -> Result<PathBuf> {
-    const NAME: &str = "dh-agent";
-    if let Some(path) = named {
-        return path.canonicalize().map_err(|source| super::map::io_error("cannot find the agent", path, source));
-    }
-    let directories = search.map(std::env::split_paths).into_iter().flatten();
-    let mut places = beside.and_then(Path::parent).map(Path::to_owned).into_iter().chain(directories);
-    places.find_map(|place| place.join(NAME).canonicalize().ok().filter(|path| path.is_file())).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "there is no dh-agent beside this program nor on the search path")
-            .with_hint("build it with 'cargo build -p dh-agent', or set DH_AGENT to where it is")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,22 +80,5 @@ mod tests {
         assert!(config.check().is_ok());
         let settings = LocalSettings { primordial: Some("shared".into()), ..LocalSettings::default() };
         assert_eq!(config.with_settings(settings).check().unwrap_err().kind(), ErrorKind::Config);
-    }
-
-    #[test]
-    fn the_agent_is_found_where_it_is_named_then_beside_then_on_the_path() {
-        let dir = tempfile::tempdir().unwrap();
-        for place in ["beside", "path"] {
-            std::fs::create_dir(dir.path().join(place)).unwrap();
-            std::fs::write(dir.path().join(place).join("dh-agent"), "").unwrap();
-        }
-        let root = dir.path().canonicalize().unwrap();
-        let (exe, path) = (root.join("beside/dh"), root.join("path").into_os_string());
-        let named = root.join("path/dh-agent");
-        assert_eq!(find_agent(Some(&named), Some(&exe), None).unwrap(), named);
-        assert_eq!(find_agent(None, Some(&exe), Some(&path)).unwrap(), root.join("beside/dh-agent"));
-        assert_eq!(find_agent(None, Some(&root.join("dh")), Some(&path)).unwrap(), named);
-        let error = find_agent(None, None, None).unwrap_err();
-        assert!(error.kind() == ErrorKind::NotFound && error.hint().is_some());
     }
 }

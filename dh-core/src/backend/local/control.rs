@@ -53,8 +53,6 @@ pub enum Request {
     Session(SessionSpec),
     /// Sends a signal to the processes of this connection's session, by the signal's name.
     Signal(SessionSignal),
-    /// Kills the session's command and all below it.
-    Kill,
 }
 
 /// A change of the record that needs no supervisor, but waits for none to hold the lock.
@@ -100,10 +98,14 @@ pub enum SessionKind {
         /// Program and arguments.
         argv: Vec<String>,
     },
-    /// A command of dh's own, which does not count as use of the engine. Descriptors as for `Exec`.
+    /// A command of dh's own, which does not count as use of the engine, and goes on to its end or its deadline when its
+    /// client ends: half a mount would help nobody. Descriptors as for `Exec`.
     Command {
         /// Program and arguments.
         argv: Vec<String>,
+        /// After this it is killed, with all below it.
+        #[serde(rename = "timeout_secs", with = "crate::domain::secs")]
+        timeout: Duration,
     },
     /// A login shell. No descriptors; the answer carries the terminal's other end.
     Shell,
@@ -142,6 +144,8 @@ pub enum Reply {
         /// Its exit code; 128 and the signal's number when a signal ended it.
         exit_code: i32,
     },
+    /// The session's command was killed because its time was over.
+    TimedOut,
 }
 
 /// Messages that have arrived in part or whole.

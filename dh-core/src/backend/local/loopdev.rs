@@ -211,7 +211,7 @@ pub fn release(device: &Path) -> Result<()> {
         Err(errno) => return Err(refused(device, errno.into())),
     }
     // Whoever else has it open, such as udev taking a look, keeps it alive until it closes it.
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(2);
     while backing_file(&sys).as_ref() == Some(&file) {
         if Instant::now() > deadline {
             return Err(busy(device));

@@ -26,7 +26,7 @@ mod types;
 pub mod volume;
 
 pub use backend::LocalBackend;
-pub use config::{LocalConfig, LocalSettings, find_agent};
+pub use config::{LocalConfig, LocalSettings};
 pub use layout::EngineDir;
 pub use lock::PowerLock;
 pub use log::tail;

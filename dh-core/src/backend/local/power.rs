@@ -96,7 +96,11 @@ impl<'a> Power<'a> {
             return Ok(Some(record));
         }
         match PowerLock::try_take(dir) {
-            Ok(Some(lock)) => settle(dir, &lock),
+            Ok(Some(lock)) => settle(dir, &lock).or_else(|error| {
+                // One machine that cannot be cleared away must not hide all others from a list.
+                tracing::warn!(path = %dir.path().display(), error = %error.full_message(), "a machine is not settled");
+                MachineRecord::load(dir)
+            }),
             // Somebody else is at it this moment.
             Ok(None) => MachineRecord::load(dir),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -171,11 +175,11 @@ fn settle(dir: &EngineDir, _lock: &PowerLock) -> Result<Option<MachineRecord>> {
     match judge(&record, &host_boot_id()?, Timestamp::now()) {
         Verdict::Keep => Ok(Some(record)),
         Verdict::Stopped(reason) => {
-            removal::clear(dir, &record)?;
+            let cleared = removal::clear(dir, &record);
             record.set_state(MachineState::Stopped, Some(reason));
             record.boot = None;
-            if let Err(error) = record.save(dir) {
-                // On a full disk the answer is still true; the next look settles it again.
+            // What cannot be done or recorded now (a busy mount, a full disk) the next look does again; it is stopped anyhow.
+            if let Err(error) = cleared.and_then(|()| record.save(dir)) {
                 tracing::warn!(machine = %record.id, error = %error.full_message(), "a machine's end is not recorded");
             }
             Ok(Some(record))

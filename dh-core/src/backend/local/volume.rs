@@ -14,8 +14,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::durable::{self, storage_error};
 use super::loopdev;
 use crate::domain::{
@@ -28,16 +26,7 @@ pub use record::{Backing, Held, VolumeRecord};
 /// How long a call waits for others that change volumes.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The filesystem a new studio gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Filesystem {
-    /// ext4, which every Linux can make.
-    #[default]
-    Ext4,
-    /// XFS; making one needs `xfsprogs`.
-    Xfs,
-}
+pub use crate::domain::Filesystem;
 
 impl Filesystem {
     /// Returns the name that `mount` and `blkid` know it by.

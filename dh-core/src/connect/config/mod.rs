@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Paths, variables};
 use crate::domain::{
-    EnvironmentName, Error, ErrorKind, IdlePolicy, Result, SizeGb, StopMode, format_duration, parse_duration,
+    EnvironmentName, Error, ErrorKind, Filesystem, IdlePolicy, Result, SizeGb, StopMode, format_duration,
+    parse_duration,
 };
 
 /// The environment when none is named, and the only one when none is configured.
@@ -39,18 +40,6 @@ impl std::fmt::Display for BackendKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// The filesystem that a new studio's volume gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Filesystem {
-    /// ext4, which every Debian can make.
-    #[default]
-    Ext4,
-    /// XFS; making one needs xfsprogs.
-    Xfs,
 }
 
 /// What holds for commands that do not say otherwise.

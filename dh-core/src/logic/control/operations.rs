@@ -7,9 +7,9 @@ use super::InProcess;
 use crate::domain::{
     Engine, EngineName, Error, ErrorKind, Operation, OperationId, OperationSpec, OperationStatus, Result, Studio,
 };
+use crate::logic::lease::is_free;
+use crate::logic::pace::Pace;
 use crate::logic::rules;
-use crate::logic::saga::lease::is_free;
-use crate::logic::saga::wait::Pace;
 use crate::ports::{OperationQuery, ProgressSink, StateStoreExt, SubmitOptions, find_operation, find_studio};
 
 /// How long a cancellation waits for the process that runs the operation.

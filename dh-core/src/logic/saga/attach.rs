@@ -1,27 +1,21 @@
 //! Attaching a studio to an engine, in the seed's six steps.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::studio::user;
-use super::wait::Pace;
-use super::{Output, Step, StepContext, agent_call, detach, reserve, wait};
+use super::joint::{self, user};
+use super::{Output, Step, StepContext, reserve, wait};
 use crate::domain::{
-    AttachmentState, DeviceName, EngineName, Error, ErrorKind, MachineId, MachineState, Result, Retry, Studio,
-    StudioAttachment, StudioStatus, VolumeId,
+    DeviceName, EngineName, Error, ErrorKind, MachineId, MachineState, Result, Studio, StudioAttachment, StudioStatus,
+    VolumeId,
 };
 use crate::logic::rules;
 use crate::ports::{AttachVolume, StateStoreExt};
-use crate::wire::MountReply;
 
 pub(super) const STEPS: &[&dyn Step] =
     &[&ValidateEngine, &FindDeviceSlot, &AttachVolumeStep, &ResolveDevice, &MountFilesystem, &UpdateState];
-
-/// A volume that is still attaching or detaching after this long is stuck. AWS's EBS CSI driver gives up after as long.
-pub(super) const ATTACH_DEADLINE: Duration = Duration::from_secs(90);
 
 fn engine<'a>(cx: &'a StepContext<'_>) -> &'a EngineName {
     cx.operation.spec.engine().expect("an attach names its engine")
@@ -84,7 +78,7 @@ impl Step for ValidateEngine {
     }
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
-        reserve::change_studio(cx, user(cx), detach::as_available).await
+        reserve::change_studio(cx, user(cx), joint::as_available).await
     }
 }
 
@@ -176,27 +170,8 @@ impl Step for AttachVolumeStep {
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
         match (machine(cx), volume(cx)) {
-            (Ok(machine), Ok(volume)) => detach::detach_volume(cx, &machine, &volume).await,
+            (Ok(machine), Ok(volume)) => joint::part(cx, &machine, &volume).await,
             _ => Ok(()),
-        }
-    }
-}
-
-/// Waits until a volume is attached to a machine.
-pub(super) async fn for_attached(cx: &StepContext<'_>, machine: &MachineId, volume: &VolumeId) -> Result<()> {
-    let mut pace = Pace::new();
-    loop {
-        let joined = cx.deps.backend.describe_volume(volume).await?.and_then(|volume| volume.attachment);
-        if joined.is_some_and(|joined| joined.machine == *machine && joined.state == AttachmentState::Attached) {
-            return Ok(());
-        }
-        if pace.over(cx.deps, ATTACH_DEADLINE).await {
-            return Err(Error::new(
-                ErrorKind::Timeout,
-                format!("volume {volume} was not attached to {machine} after {} s", ATTACH_DEADLINE.as_secs()),
-            )
-            .with_retry(Retry::Exhausted)
-            .with_hint("it is detached again; try once more with: dh studio attach NAME"));
         }
     }
 }
@@ -210,35 +185,9 @@ impl Step for ResolveDevice {
     }
 
     async fn run(&self, cx: &StepContext<'_>) -> Result<Output> {
-        for_attached(cx, &machine(cx)?, &volume(cx)?).await?;
+        joint::for_joined(cx, &machine(cx)?, &volume(cx)?).await?;
         Ok(Output::Null)
     }
-}
-
-/// Has the engine's agent mount a studio.
-pub(super) async fn mount(
-    cx: &StepContext<'_>,
-    attachment: &StudioAttachment,
-    volume: &VolumeId,
-    epoch: u64,
-) -> Result<MountReply> {
-    let studio = reserve::load_studio(cx, user(cx)).await?.value;
-    let (epoch, size) = (epoch.to_string(), studio.size_gb.get().to_string());
-    let device = attachment.device.map(|device| device.to_string()).unwrap_or_default();
-    let args = [
-        "mount",
-        "--volume",
-        volume.as_str(),
-        "--epoch",
-        &epoch,
-        "--user",
-        user(cx).as_str(),
-        "--size-gb",
-        &size,
-        "--device",
-        &device,
-    ];
-    agent_call::call(cx.deps, &attachment.machine, &args, Vec::new()).await
 }
 
 struct MountFilesystem;
@@ -256,7 +205,7 @@ impl Step for MountFilesystem {
             device: cx.output(AttachVolumeStep.name(), "device"),
             mount_point: None,
         };
-        let reply = mount(cx, &attachment, &volume(cx)?, cx.required(ValidateEngine.name(), "epoch")?).await?;
+        let reply = joint::mount(cx, &attachment, &volume(cx)?, cx.required(ValidateEngine.name(), "epoch")?).await?;
         Ok(json!({ "mount_point": reply.mount_point }))
     }
 
@@ -264,7 +213,7 @@ impl Step for MountFilesystem {
         let (Ok(machine), Ok(volume)) = (machine(cx), volume(cx)) else { return Ok(()) };
         let described = cx.deps.backend.describe_machine(&machine).await?;
         if described.is_some_and(|machine| machine.state == MachineState::Running) {
-            detach::unmount(cx, &machine, &volume).await?;
+            joint::unmount(cx, &machine, &volume).await?;
         }
         Ok(())
     }

@@ -3,24 +3,15 @@
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::studio::user;
-use super::wait::Pace;
-use super::{Output, Step, StepContext, agent_call, attach, reserve};
+use super::joint::{self, user};
+use super::{Output, Step, StepContext, reserve};
 use crate::domain::{
-    Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, Retry, Studio, StudioAttachment, StudioStatus,
-    VolumeId,
+    Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, StudioAttachment, StudioStatus, VolumeId,
 };
 use crate::logic::rules;
 use crate::ports::AttachVolume;
 
 pub(super) const STEPS: &[&dyn Step] = &[&Reserve, &Unmount, &DetachVolume, &Finish];
-
-/// Makes a studio available.
-pub(super) fn as_available(studio: &mut Studio) {
-    studio.status = StudioStatus::Available;
-    studio.attachment = None;
-    studio.operation = None;
-}
 
 /// Where the studio was attached, as the first step found it.
 fn attachment(cx: &StepContext<'_>) -> Option<StudioAttachment> {
@@ -71,29 +62,6 @@ async fn runs(cx: &StepContext<'_>, machine: &MachineId) -> Result<bool> {
     }
 }
 
-/// Unmounts a studio from a running machine.
-pub(super) async fn unmount(cx: &StepContext<'_>, machine: &MachineId, volume: &VolumeId) -> Result<()> {
-    let args = ["unmount", "--volume", volume.as_str(), "--user", user(cx).as_str()];
-    agent_call::call::<serde_json::Value>(cx.deps, machine, &args, Vec::new()).await.map(drop)
-}
-
-/// Detaches a volume from a machine and waits until it is.
-pub(super) async fn detach_volume(cx: &StepContext<'_>, machine: &MachineId, volume: &VolumeId) -> Result<()> {
-    cx.deps.backend.detach_volume(volume, machine).await?;
-    let mut pace = Pace::new();
-    loop {
-        let joined = cx.deps.backend.describe_volume(volume).await?.and_then(|volume| volume.attachment);
-        if joined.is_none_or(|attachment| attachment.machine != *machine) {
-            return Ok(());
-        }
-        if pace.over(cx.deps, attach::ATTACH_DEADLINE).await {
-            return Err(Error::new(ErrorKind::Timeout, format!("volume {volume} is still in use on {machine}"))
-                .with_retry(Retry::Exhausted)
-                .with_hint("end what uses the studio's files, then run: dh studio detach"));
-        }
-    }
-}
-
 pub(super) struct Unmount;
 
 #[async_trait]
@@ -105,7 +73,7 @@ impl Step for Unmount {
     async fn run(&self, cx: &StepContext<'_>) -> Result<Output> {
         let (Some(attachment), Some(volume)) = (attachment(cx), volume(cx)) else { return Ok(Output::Null) };
         if runs(cx, &attachment.machine).await? {
-            unmount(cx, &attachment.machine, &volume).await?;
+            joint::unmount(cx, &attachment.machine, &volume).await?;
         }
         Ok(Output::Null)
     }
@@ -118,7 +86,7 @@ impl Step for Unmount {
         let (Some(attachment), Some(volume)) = (attachment(cx), volume(cx)) else { return Ok(()) };
         if runs(cx, &attachment.machine).await? {
             let epoch: u64 = cx.required(Reserve.name(), "epoch")?;
-            attach::mount(cx, &attachment, &volume, epoch).await?;
+            joint::mount(cx, &attachment, &volume, epoch).await?;
         }
         Ok(())
     }
@@ -134,7 +102,7 @@ impl Step for DetachVolume {
 
     async fn run(&self, cx: &StepContext<'_>) -> Result<Output> {
         let (Some(attachment), Some(volume)) = (attachment(cx), volume(cx)) else { return Ok(Output::Null) };
-        detach_volume(cx, &attachment.machine, &volume).await?;
+        joint::part(cx, &attachment.machine, &volume).await?;
         Ok(Output::Null)
     }
 
@@ -151,7 +119,7 @@ impl Step for DetachVolume {
             epoch: cx.required(Reserve.name(), "epoch")?,
         };
         cx.deps.backend.attach_volume(request).await?;
-        attach::for_attached(cx, &attachment.machine, &volume).await
+        joint::for_joined(cx, &attachment.machine, &volume).await
     }
 }
 
@@ -164,7 +132,7 @@ impl Step for Finish {
     }
 
     async fn run(&self, cx: &StepContext<'_>) -> Result<Output> {
-        reserve::change_studio(cx, user(cx), as_available).await?;
+        reserve::change_studio(cx, user(cx), joint::as_available).await?;
         Ok(Output::Null)
     }
 }

@@ -7,7 +7,7 @@ use super::report::WAIT_READY;
 use super::{Output, Step, StepContext, reserve, wait};
 use crate::domain::{
     Bootstrap, Engine, EngineName, EngineState, ErrorKind, IdempotencyKey, IdlePolicy, MachineId, OperationSpec,
-    Result, SizeGb, UserName,
+    Result, SizeGb, StageStatus, UserName,
 };
 use crate::logic::rules;
 use crate::ports::{LaunchMachine, StateStoreExt};
@@ -176,7 +176,8 @@ impl Step for WaitReady {
 
     /// Leaves the engine as failed, with its logs, for `dh engine debug`.
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
-        if cx.operation.cancel_requested {
+        let failed = cx.operation.step(self.name()).is_some_and(|step| step.status == StageStatus::Failed);
+        if !failed || cx.operation.cancel_requested {
             return Ok(());
         }
         reserve::release_engine(cx, wanted(cx).engine, EngineState::Failed).await

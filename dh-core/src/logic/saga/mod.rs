@@ -7,14 +7,14 @@
 pub(crate) mod agent_call;
 mod attach;
 mod detach;
+mod joint;
 mod launch;
-pub(crate) mod lease;
 mod power;
 mod report;
 mod reserve;
 mod runner;
 mod studio;
-pub(crate) mod wait;
+mod wait;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -23,7 +23,7 @@ use crate::domain::{Error, ErrorKind, Operation, OperationSpec, Result};
 use crate::logic::Deps;
 
 pub use runner::Runner;
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub use runner::{Drill, FailAt};
 
 use report::Reporter;

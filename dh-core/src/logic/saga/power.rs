@@ -59,7 +59,17 @@ impl Step for Reserve {
     }
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
-        reserve::release_engine_as_it_is(cx, name(cx)).await
+        let Some(id) = machine(cx).filter(|_| matches!(cx.operation.spec, OperationSpec::Terminate { .. })) else {
+            return reserve::release_engine_as_it_is(cx, name(cx)).await;
+        };
+        match cx.deps.backend.describe_machine(&id).await?.map(|machine| machine.state) {
+            // From termination there is no way back.
+            None | Some(MachineState::Terminating | MachineState::Terminated) => {
+                wait::for_gone(cx.deps, &id).await?;
+                launch::forget(cx, name(cx)).await
+            }
+            Some(_) => reserve::release_engine_as_it_is(cx, name(cx)).await,
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lease::{Held, RENEW_EVERY};
 use super::report::{Reporter, parts};
 use super::{Output, Step, StepContext, reserve, steps};
 use crate::domain::{
@@ -12,6 +11,7 @@ use crate::domain::{
     StepRecord, StoredError, UserName,
 };
 use crate::logic::estimate::HISTORY;
+use crate::logic::lease::{Held, RENEW_EVERY};
 use crate::logic::{Deps, Estimate};
 use crate::ports::{ProgressSink, StateStoreExt, find_operation};
 
@@ -23,7 +23,7 @@ const BACKOFF: [Duration; 4] =
 const TICK: Duration = Duration::from_millis(500);
 
 /// Where a [`Drill`] has a step fail.
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailAt {
     /// Instead of doing it.
@@ -33,7 +33,7 @@ pub enum FailAt {
 }
 
 /// Has a runner go through what rarely happens by itself. For tests.
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 #[derive(Debug, Clone, Default)]
 pub struct Drill {
     /// Do every step, and every undo, twice.
@@ -46,7 +46,7 @@ pub struct Drill {
 #[derive(Debug, Clone)]
 pub struct Runner {
     deps: Deps,
-    #[cfg(feature = "testkit")]
+    #[cfg(any(test, feature = "testkit"))]
     drill: Drill,
 }
 
@@ -55,20 +55,20 @@ impl Runner {
     pub fn new(deps: Deps) -> Self {
         Self {
             deps,
-            #[cfg(feature = "testkit")]
+            #[cfg(any(test, feature = "testkit"))]
             drill: Drill::default(),
         }
     }
 
     /// Makes the runner go through a drill.
-    #[cfg(feature = "testkit")]
+    #[cfg(any(test, feature = "testkit"))]
     pub fn with_drill(mut self, drill: Drill) -> Self {
         self.drill = drill;
         self
     }
 
     async fn do_step(&self, step: &dyn Step, cx: &StepContext<'_>) -> Result<Output> {
-        #[cfg(feature = "testkit")]
+        #[cfg(any(test, feature = "testkit"))]
         {
             let failure = self.drill.fail.as_ref().filter(|(name, _)| name == step.name()).map(|(_, at)| *at);
             let drilled = || Error::new(ErrorKind::Failed, "a drill");
@@ -86,7 +86,7 @@ impl Runner {
     }
 
     async fn undo_step(&self, step: &dyn Step, cx: &StepContext<'_>) -> Result<()> {
-        #[cfg(feature = "testkit")]
+        #[cfg(any(test, feature = "testkit"))]
         if self.drill.repeat {
             step.undo(cx).await?;
         }
@@ -110,7 +110,7 @@ impl Runner {
             lease: RunnerLease {
                 owner: Some(self.deps.runners.this()),
                 epoch: 1,
-                expires_at: now + super::lease::LEASE,
+                expires_at: now + crate::logic::lease::LEASE,
             },
             paused: false,
             cancel_requested: false,

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use serde_json::json;
 
+use super::joint::{self, user};
 use super::{Output, Step, StepContext, detach, reserve};
 use crate::domain::{
-    Effect, ErrorKind, IdempotencyKey, OperationSpec, Result, SizeGb, Studio, StudioStatus, UserName, VolumeId,
+    Effect, ErrorKind, IdempotencyKey, OperationSpec, Result, SizeGb, Studio, StudioStatus, Volume, VolumeId,
 };
 use crate::logic::rules;
 use crate::ports::{CreateVolume, StateStoreExt, find_studio};
@@ -14,10 +15,6 @@ pub(super) const CREATE: &[&dyn Step] = &[&ReserveUser, &Create, &FinishCreate];
 pub(super) const RESIZE: &[&dyn Step] = &[&ReserveResize, &Grow, &FinishResize];
 pub(super) const DELETE: &[&dyn Step] = &[&ReserveDelete, &Delete, &Forget];
 pub(super) const RESET: &[&dyn Step] = &[&TakeOver, &detach::Unmount, &detach::DetachVolume, &FinishReset];
-
-pub(super) fn user<'a>(cx: &'a StepContext<'_>) -> &'a UserName {
-    cx.operation.spec.studio().expect("operations on studios name their user")
-}
 
 fn size(cx: &StepContext<'_>) -> SizeGb {
     match &cx.operation.spec {
@@ -151,6 +148,16 @@ impl Step for FinishCreate {
     }
 }
 
+/// Returns the volume that the studio's record names, if it exists. An undo asks the record, because the output of a step
+/// that was cut off is lost.
+async fn recorded_volume(cx: &StepContext<'_>) -> Result<Option<Volume>> {
+    let found = find_studio(&*cx.deps.store, cx.deps.environment(), user(cx)).await?;
+    match found.and_then(|found| found.value.volume) {
+        Some(id) => cx.deps.backend.describe_volume(&id).await,
+        None => Ok(None),
+    }
+}
+
 struct ReserveResize;
 
 #[async_trait]
@@ -172,11 +179,7 @@ impl Step for ReserveResize {
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
         // A volume that has grown stays grown: the record follows it.
-        let id: Option<VolumeId> = cx.output(self.name(), "volume");
-        let volume = match id {
-            Some(id) => cx.deps.backend.describe_volume(&id).await?,
-            None => None,
-        };
+        let volume = recorded_volume(cx).await?;
         reserve::change_studio(cx, user(cx), |studio| {
             if let Some(volume) = &volume {
                 studio.size_gb = volume.size_gb;
@@ -243,12 +246,7 @@ impl Step for ReserveDelete {
     }
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
-        let id: Option<VolumeId> = cx.output(self.name(), "volume");
-        let volume = match id {
-            Some(id) => cx.deps.backend.describe_volume(&id).await?,
-            None => None,
-        };
-        match volume {
+        match recorded_volume(cx).await? {
             Some(_) => release(cx, StudioStatus::Available).await,
             // The data are gone already: there is nothing to go back to.
             None => forget(cx).await,
@@ -335,7 +333,7 @@ impl Step for FinishReset {
             forget(cx).await?;
             return Ok(Output::Null);
         }
-        reserve::change_studio(cx, user(cx), detach::as_available).await?;
+        reserve::change_studio(cx, user(cx), joint::as_available).await?;
         Ok(Output::Null)
     }
 }

@@ -7,45 +7,14 @@ use crate::domain::{
     Engine, EngineName, Error, ErrorKind, Machine, MachineId, MachineState, Result, StageStatus, StopCause,
 };
 use crate::logic::Deps;
+use crate::logic::pace::Pace;
 use crate::ports::{StateStoreExt, Versioned};
-
-/// The first pause between two looks; each further one is half as long again, up to [`SLOWEST`].
-const QUICKEST: Duration = Duration::from_millis(25);
-const SLOWEST: Duration = Duration::from_secs(2);
 
 /// How long a machine may take to reach a state.
 pub(crate) const MACHINE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long a bootstrap may go without any news of a stage: the longest usual stage, three times over.
 const STAGE_DEADLINE: Duration = Duration::from_secs(600);
-
-/// The pauses between looks.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    pause: Duration,
-    waited: Duration,
-}
-
-impl Pace {
-    pub(crate) fn new() -> Self {
-        Self { pause: QUICKEST, waited: Duration::ZERO }
-    }
-
-    /// Waits until the next look is due, and returns whether the deadline has passed.
-    pub(crate) async fn over(&mut self, deps: &Deps, deadline: Duration) -> bool {
-        if self.waited >= deadline {
-            return true;
-        }
-        deps.clock.sleep(self.pause).await;
-        self.waited += self.pause;
-        self.pause = (self.pause * 3 / 2).min(SLOWEST);
-        false
-    }
-
-    fn restart(&mut self) {
-        *self = Self::new();
-    }
-}
 
 /// Waits until a machine is in a wanted state, and returns it; `None` when it is gone and that is wanted.
 pub(crate) async fn for_machine(

@@ -90,37 +90,41 @@ impl ProcHost {
         self
     }
 
-    /// Returns the ids of the processes in scope, with what one read of `stat` says about each.
+    /// Returns every process's id. A /proc mounted with hidepid shows a user only their own: everybody else looks gone.
+    fn all_pids(&self, proc: &ProcDir) -> Result<Vec<u32>> {
+        let pids = proc.pids()?;
+        if self.scope == Scope::Machine && !pids.contains(&1) {
+            return Err(Error::new(ErrorKind::Denied, "other users' processes are hidden from this one")
+                .with_hint("run dh-agent as root, or mount /proc without hidepid"));
+        }
+        Ok(pids)
+    }
+
+    /// Returns what one read of `stat` says about each process in scope.
     fn stats(&self, proc: &ProcDir, scratch: &mut Vec<u8>) -> Result<Vec<proc::Stat>> {
         let mut all = Vec::new();
-        for pid in proc.pids()? {
+        for pid in self.all_pids(proc)? {
             if let Some(stat) = proc.stat(pid, scratch)? {
                 all.push(stat);
             }
         }
-        match &self.scope {
-            Scope::Machine => {
-                // A /proc mounted with hidepid shows a user only their own: everybody else would look gone.
-                if !all.iter().any(|stat| stat.pid == 1) {
-                    return Err(Error::new(ErrorKind::Denied, "other users' processes are hidden from this one")
-                        .with_hint("run dh-agent as root, or mount /proc without hidepid"));
-                }
-                Ok(all)
-            }
-            Scope::Descendants { of, .. } => {
-                let family = proc::descendants(&all, *of).ok_or_else(|| {
-                    Error::new(ErrorKind::NotFound, format!("the engine's supervisor (process {of}) has ended"))
-                        .with_hint("see `dh engine status`")
-                })?;
-                all.retain(|stat| stat.pid != self.me && family.contains(&stat.pid));
-                Ok(all)
-            }
+        if let Scope::Descendants { of, .. } = &self.scope {
+            let family = proc::descendants(&all, *of).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("the engine's supervisor (process {of}) has ended"))
+                    .with_hint("see `dh engine status`")
+            })?;
+            all.retain(|stat| stat.pid != self.me && family.contains(&stat.pid));
         }
+        Ok(all)
     }
 
-    fn pids_in_scope(&self, proc: &ProcDir) -> Result<HashSet<u32>> {
-        let mut scratch = Vec::with_capacity(proc::SCRATCH);
-        Ok(self.stats(proc, &mut scratch)?.iter().filter(|stat| !stat.kernel_thread).map(|stat| stat.pid).collect())
+    fn pids_in_scope(&self, proc: &ProcDir) -> Result<Vec<u32>> {
+        match self.scope {
+            Scope::Machine => self.all_pids(proc),
+            Scope::Descendants { .. } => {
+                Ok(self.stats(proc, &mut Vec::new())?.into_iter().map(|stat| stat.pid).collect())
+            }
+        }
     }
 
     /// Adds the sockets that exist. One that this process may not even look for is an error, one that is absent is not.

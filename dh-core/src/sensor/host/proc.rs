@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -74,7 +74,9 @@ impl ProcDir {
             return Ok(None);
         }
         match parse_stat(scratch) {
-            Some(stat) => Ok(Some(stat)),
+            // Reaped while the kernel wrote the line: it has no session and no parent any more.
+            Some((_, session)) if session < 0 => Ok(None),
+            Some((stat, _)) => Ok(Some(stat)),
             None => Err(Error::new(ErrorKind::Unavailable, format!("/proc/{pid}/stat is not of the known form"))),
         }
     }
@@ -103,13 +105,7 @@ impl ProcDir {
             process.user = users.name(0);
             return Ok(Some(process));
         }
-        // The owner of /proc/PID is root for whatever may not be dumped, sshd's sessions among them: `status` tells.
-        if !self.read(pid, "status", scratch)? {
-            return Ok(None);
-        }
-        let Some(uid) = effective_uid(scratch) else {
-            return Err(Error::new(ErrorKind::Unavailable, format!("/proc/{pid}/status names no user")));
-        };
+        let Some(uid) = self.uid(pid, scratch)? else { return Ok(None) };
         process.user = users.name(uid);
         if stat.zombie {
             return Ok(Some(process));
@@ -167,29 +163,34 @@ impl ProcDir {
 
     /// Reads the beginning of one of a process's files; false when the process has ended.
     fn read(&self, pid: u32, name: &str, scratch: &mut Vec<u8>) -> Result<bool> {
-        let read = || {
-            let Some(file) = self.open_file(pid, name)? else { return Ok(false) };
-            scratch.clear();
-            scratch.resize(SCRATCH, 0);
-            let mut length = 0;
-            while length < SCRATCH {
-                match rustix::io::read(&file, &mut scratch[length..]) {
-                    Ok(0) => break,
-                    Ok(count) => length += count,
-                    Err(Errno::INTR) => {}
-                    Err(Errno::SRCH) => return Ok(false),
-                    Err(errno) => return Err(errno),
-                }
-                // A short read of a small file is the end of it: one call saved for each.
-                if length < SCRATCH && name != "cmdline" {
-                    break;
-                }
-            }
-            scratch.truncate(length);
-            Ok(true)
+        let read = match self.open_file(pid, name) {
+            Ok(Some(file)) => read_once(&file, scratch, 0),
+            Ok(None) => return Ok(false),
+            Err(errno) => Err(errno),
         };
-        let mut read = read;
-        read().map_err(|errno| failed(&format!("/proc/{pid}/{name}"), errno))
+        match read {
+            Ok(_) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(failed(&format!("/proc/{pid}/{name}"), errno)),
+        }
+    }
+
+    /// Returns the user a process acts as; nothing when it has ended. The owner of its folder says so, save that what may
+    /// not be dumped (sshd's sessions, what `sudo` runs) belongs to root there: then `status` tells, which costs more.
+    fn uid(&self, pid: u32, scratch: &mut Vec<u8>) -> Result<Option<u32>> {
+        match rustix::fs::statat(&self.dir, pid.to_string(), AtFlags::empty()) {
+            Ok(stat) if stat.st_uid != 0 => return Ok(Some(stat.st_uid)),
+            Ok(_) => {}
+            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+            Err(errno) => return Err(failed(&format!("/proc/{pid}"), errno)),
+        }
+        if !self.read(pid, "status", scratch)? {
+            return Ok(None);
+        }
+        match effective_uid(scratch) {
+            Some(uid) => Ok(Some(uid)),
+            None => Err(Error::new(ErrorKind::Unavailable, format!("/proc/{pid}/status names no user"))),
+        }
     }
 
     /// Looks for `DH_SESSION` in a process's environment. An environment closed to us is none of dh's: what dh begins
@@ -204,27 +205,19 @@ impl ProcDir {
         let mut seen = 0;
         let mut entry_is_open = false;
         while seen < ENVIRONMENT_MAX {
-            let kept = scratch.len();
-            scratch.resize(kept + SCRATCH, 0);
-            let count = match rustix::io::read(&file, &mut scratch[kept..]) {
-                Ok(count) => count,
-                Err(Errno::INTR) => {
-                    scratch.truncate(kept);
-                    continue;
-                }
-                Err(_) => 0,
-            };
-            scratch.truncate(kept + count);
+            // One that ends while we read has ended its session too.
+            let count = read_once(&file, scratch, scratch.len()).unwrap_or(0);
             seen += count;
             // Every entry that is whole is looked at once; the rest of a long one is skipped, being none of ours.
             let whole = scratch.iter().rposition(|&byte| byte == 0).map_or(0, |at| at + 1);
-            for entry in scratch[..whole].split(|&byte| byte == 0) {
+            for entry in scratch[..whole].split_inclusive(|&byte| byte == 0) {
                 let skipped = std::mem::take(&mut entry_is_open);
                 if let (false, Some(value)) = (skipped, entry.strip_prefix(SESSION_VARIABLE)) {
+                    let value = value.strip_suffix(&[0]).unwrap_or(value);
                     return Ok(Some(String::from_utf8_lossy(value).into_owned()));
                 }
             }
-            if count == 0 {
+            if count < SCRATCH {
                 return Ok(None);
             }
             scratch.drain(..whole);
@@ -235,6 +228,15 @@ impl ProcDir {
         }
         Ok(None)
     }
+}
+
+/// Reads once, after what is to be kept of the buffer, and returns how much came. The kernel fills the buffer as far as the
+/// file goes: a second read to be told of its end would double the cost of most.
+fn read_once(file: &OwnedFd, scratch: &mut Vec<u8>, keep: usize) -> Result<usize, Errno> {
+    scratch.resize(keep + SCRATCH, 0);
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut scratch[keep..]));
+    scratch.truncate(keep + read.unwrap_or(0));
+    read
 }
 
 fn failed(what: &str, errno: Errno) -> Error {
@@ -261,24 +263,27 @@ fn socket_inode(target: &[u8]) -> Option<u32> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The name may hold spaces and brackets: it ends at the last bracket of the line.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+/// Returns what the line says, and the session as it stands there: -1 once the process is reaped. The name may hold spaces
+/// and brackets: it ends at the last bracket of the line.
+fn parse_stat(bytes: &[u8]) -> Option<(Stat, i32)> {
     let open = bytes.iter().position(|&byte| byte == b'(')?;
     let close = bytes.iter().rposition(|&byte| byte == b')')?;
     let comm = String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned();
     let pid = std::str::from_utf8(&bytes[..open]).ok()?.trim().parse().ok()?;
     let rest: Vec<&str> = std::str::from_utf8(&bytes[close + 1..]).ok()?.split_ascii_whitespace().collect();
-    Some(Stat {
+    let session: i32 = rest.get(3)?.parse().ok()?;
+    let stat = Stat {
         pid,
         comm,
         zombie: matches!(*rest.first()?, "Z" | "X"),
         ppid: rest.get(1)?.parse().ok()?,
-        session: rest.get(3)?.parse().ok()?,
+        session: u32::try_from(session).unwrap_or(0),
         // Signed in the kernel's format; the high bit is part of the minor number.
         tty: rest.get(4)?.parse::<i32>().ok()? as u32,
         kernel_thread: rest.get(6)?.parse::<u64>().ok()? & PF_KTHREAD != 0,
         started: rest.get(19)?.parse().ok()?,
-    })
+    };
+    Some((stat, session))
 }
 
 fn effective_uid(status: &[u8]) -> Option<u32> {
@@ -355,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_spaces_is_read_whole() {
-        let stat = parse_stat(LINE.as_bytes()).unwrap();
+        let (stat, _) = parse_stat(LINE.as_bytes()).unwrap();
         assert_eq!((stat.pid, stat.ppid, stat.session, stat.comm.as_str()), (42, 7, 40, "a) b (c"));
         assert_eq!((stat.started, stat.kernel_thread, tty_name(stat.tty)), (12_345, false, Some("pts/1".to_owned())));
     }
@@ -383,7 +388,7 @@ mod tests {
 
     #[test]
     fn descendants_leave_out_the_ancestor_and_strangers() {
-        let stat = |pid, ppid| Stat { pid, ppid, ..parse_stat(LINE.as_bytes()).unwrap() };
+        let stat = |pid, ppid| Stat { pid, ppid, ..parse_stat(LINE.as_bytes()).unwrap().0 };
         let all = [stat(1, 0), stat(10, 1), stat(11, 10), stat(12, 11), stat(20, 1)];
         assert_eq!(descendants(&all, 10).unwrap(), HashSet::from([11, 12]));
         assert!(descendants(&all, 99).is_none());
@@ -393,7 +398,8 @@ mod tests {
 
     #[test]
     fn a_session_variable_is_found_wherever_it_stands() {
-        let filler = format!("A={}", "x".repeat(3 * SCRATCH));
+        // Pieces of it would stand at the beginning of a buffer, were it taken for several entries.
+        let filler = "DH_SESSION=no".repeat(SCRATCH);
         let mut child = std::process::Command::new("/bin/cat")
             .stdin(std::process::Stdio::piped())
             .env("AAA", &filler)

@@ -32,6 +32,14 @@ impl Users {
     }
 }
 
+#[cfg(test)]
+impl Users {
+    pub(super) fn fresh_name(mut self, uid: u32) -> String {
+        self.refresh();
+        self.name(uid)
+    }
+}
+
 /// Where a number has several names, the first is the one every tool shows.
 fn parse(text: &str) -> HashMap<u32, String> {
     let mut names = HashMap::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shared;
 use super::world::FakeMachine;
-use crate::domain::{Bootstrap, Engine, EnvironmentName, MachineId, MachineState, Stage, StageName, StageStatus};
+use crate::domain::{Engine, EnvironmentName, IdleStatus, MachineId, MachineState, Stage, StageName, StageStatus};
 use crate::ports::{LogSource, StateStoreExt};
 
 /// How soon a report that the store refused is tried again.
@@ -45,6 +45,33 @@ impl Agent {
                 return;
             }
         }
+        self.first_look().await;
+    }
+
+    /// Tells, once after every start, that nothing uses the machine.
+    async fn first_look(&self) -> Option<()> {
+        let (environment, engine) =
+            self.look(|machine| (machine.machine.environment.clone(), machine.machine.engine.clone()))?;
+        let now = self.shared.upgrade()?.clock.now();
+        let tell = |record: &mut Engine| {
+            record.idle = Some(IdleStatus {
+                is_idle: true,
+                idle_since: Some(now),
+                timeout: record.policy.idle_timeout,
+                reason: "All sensors report idle".into(),
+                readings: Vec::new(),
+                coffee_until: None,
+                stop_at: None,
+                at: now,
+            });
+        };
+        while !self.report(&environment, engine.as_str(), &tell).await? {
+            if !self.sleep(AGAIN).await {
+                return None;
+            }
+            self.look(|_| ())?;
+        }
+        Some(())
     }
 
     /// Does one stage; `None` when it failed or the machine is gone.
@@ -100,7 +127,8 @@ impl Agent {
             machine.bootstrap.stages.push(stage);
             (machine.machine.environment.clone(), machine.machine.engine.clone(), machine.bootstrap.clone())
         })?;
-        while !self.report(&environment, engine.as_str(), &bootstrap).await? {
+        let tell = |record: &mut Engine| record.bootstrap = bootstrap.clone();
+        while !self.report(&environment, engine.as_str(), &tell).await? {
             if !self.sleep(AGAIN).await {
                 return None;
             }
@@ -110,7 +138,12 @@ impl Agent {
     }
 
     /// Returns whether the report is in the store, or has no place there.
-    async fn report(&self, environment: &EnvironmentName, engine: &str, bootstrap: &Bootstrap) -> Option<bool> {
+    async fn report(
+        &self,
+        environment: &EnvironmentName,
+        engine: &str,
+        tell: &(dyn Fn(&mut Engine) + Send + Sync),
+    ) -> Option<bool> {
         let Some(store) = self.shared.upgrade()?.store.clone() else { return Some(true) };
         let stored = store
             .modify(environment, engine, &|record: &mut Engine| {
@@ -118,7 +151,7 @@ impl Agent {
                 if record.machine.as_ref().is_some_and(|machine| *machine != self.machine) {
                     return Ok(false);
                 }
-                record.bootstrap = bootstrap.clone();
+                tell(record);
                 Ok(true)
             })
             .await;

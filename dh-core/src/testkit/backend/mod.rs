@@ -5,6 +5,8 @@ mod boot;
 mod calls;
 mod controls;
 mod machines;
+#[cfg(test)]
+mod tests;
 mod volumes;
 mod world;
 
