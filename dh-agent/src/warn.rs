@@ -142,8 +142,8 @@ mod tests {
     #[tokio::test]
     async fn a_stuck_terminal_delays_nobody() {
         let (_stuck, stuck_end, stuck_name) = terminal();
-        rustix::fs::fcntl_setfl(&stuck_end, OFlags::NONBLOCK).unwrap();
-        while rustix::io::write(&stuck_end, &[b'x'; 4_096]).is_ok() {}
+        // As Ctrl-S does it: whoever writes waits until it is taken back.
+        rustix::termios::tcflow(&stuck_end, rustix::termios::Action::OOff).unwrap();
         let (_here, _there, name) = terminal();
         let host = FakeHost::with_processes(vec![process(1, Some(&stuck_name)), process(2, Some(&name))]);
         assert_eq!(Terminals::new(host).notify("hello").await.unwrap(), 1);
