@@ -1,11 +1,30 @@
 //! The agent of a dh engine: bootstrap, sensors, idle loop, mounts, and the supervisor of the local backend.
 
 mod account;
+mod boot;
 mod bootstrap;
+mod coffee;
+mod files;
+mod idle;
+mod journal;
+mod layout;
+mod ledger;
 mod mount;
+mod once;
+mod poke;
+mod policy;
+mod power;
+mod report;
+mod run;
+mod sense;
 mod session;
+mod status;
 mod supervise;
+#[cfg(test)]
+mod testing;
+mod warn;
 
+use std::future::Future;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,6 +35,16 @@ use serde::Serialize;
 #[derive(Debug, Parser)]
 #[command(name = "dh-agent", version)]
 enum Cli {
+    /// Runs the agent: bootstrap, then the idle loop.
+    Run,
+    /// Looks once with every sensor and prints the verdict.
+    Once,
+    /// Keeps the engine awake for a time, or lets go of it.
+    Coffee(coffee::CoffeeArgs),
+    /// Prints the idle policy in force, or sets another.
+    Policy(policy::PolicyArgs),
+    /// Prints what the running agent last found.
+    Status,
     /// Mounts a studio's volume, formatting it if it is blank.
     Mount(mount::MountArgs),
     /// Unmounts a studio's volume.
@@ -40,6 +69,11 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli {
+        Cli::Run => block_on(run::run()),
+        Cli::Once => block_on(once::run()).and_then(|status| print(&status)),
+        Cli::Coffee(args) => coffee::run(&args).and_then(|reply| print(&reply)),
+        Cli::Policy(args) => policy::run(&args).and_then(|policy| print(&policy)),
+        Cli::Status => status::run().and_then(|status| print(&status)),
         Cli::Mount(args) => mount::mount(&args).and_then(|reply| print(&reply)),
         Cli::Unmount(args) => mount::unmount(&args),
         Cli::Remount => mount::remount(),
@@ -52,6 +86,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Runs on one thread. What still hangs at the end, a sensor on a dead disk, is left behind.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::new(ErrorKind::Internal, "cannot start a runtime").with_source(source))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 fn print<T: Serialize>(reply: &T) -> Result<()> {

@@ -58,19 +58,19 @@ pub struct UnmountArgs {
 
 /// Mounts a studio; one that is mounted already is left alone.
 pub fn mount(args: &MountArgs) -> Result<MountReply> {
-    let place = Place::of(&place::load_config()?)?;
+    let place = Place::of(&crate::layout::load_config()?)?;
     Studio::new(&place, &Installed, &args.volume, &args.user).mount(args)
 }
 
 /// Unmounts a studio; one that is not mounted is left alone.
 pub fn unmount(args: &UnmountArgs) -> Result<()> {
-    let place = Place::of(&place::load_config()?)?;
+    let place = Place::of(&crate::layout::load_config()?)?;
     Studio::new(&place, &Installed, &args.volume, &args.user).unmount()
 }
 
 /// `dh-agent remount`: [`remount_all`], failing when any of them does.
 pub fn remount() -> Result<()> {
-    remount_all(&place::load_config()?).into_iter().next().map_or(Ok(()), Err)
+    remount_all(&crate::layout::load_config()?).into_iter().next().map_or(Ok(()), Err)
 }
 
 /// Mounts all studios that were mounted when the engine was last stopped. Logs each that fails and returns the errors.

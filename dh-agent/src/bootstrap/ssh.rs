@@ -40,12 +40,7 @@ pub enum Configured {
 
 /// Does the stage by itself, from the configuration the environment names.
 pub fn run() -> Result<()> {
-    let path =
-        std::env::var_os(AGENT_CONFIG_VARIABLE).map_or_else(|| PathBuf::from("/etc/dh/agent.json"), PathBuf::from);
-    let text = fs::read(&path).map_err(|source| io_error("cannot read", &path, source))?;
-    let config: AgentConfig = serde_json::from_slice(&text).map_err(|source| {
-        Error::new(ErrorKind::Config, format!("{} is damaged", path.display())).with_source(source)
-    })?;
+    let config = crate::layout::load_config()?;
     match configure(&config)? {
         Configured::Ready(None) => println!("ready"),
         Configured::Ready(Some(note)) => println!("ready: {note}"),

@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use dh_core::backend::local::durable::{read_json, storage_error};
+use dh_core::backend::local::durable::storage_error;
 use dh_core::backend::local::volume;
-use dh_core::domain::{EngineName, Error, ErrorKind, MachineId, Result};
-use dh_core::wire::{AGENT_CONFIG_VARIABLE, AgentConfig, AgentPower};
-
-const DEFAULT_CONFIG: &str = "/etc/dh/agent.json";
-const CONFIG_SCHEMA: u64 = 1;
+use dh_core::domain::{EngineName, MachineId, Result};
+use dh_core::wire::{AgentConfig, AgentPower};
 
 /// The engine and its directories, free of symlinks.
 #[derive(Debug, Clone)]
@@ -55,14 +52,4 @@ impl Place {
     pub fn studios(&self) -> PathBuf {
         self.root.join("studios")
     }
-}
-
-/// Reads the configuration that `DH_AGENT_CONFIG` names.
-pub fn load_config() -> Result<AgentConfig> {
-    let path = std::env::var_os(AGENT_CONFIG_VARIABLE).map_or_else(|| PathBuf::from(DEFAULT_CONFIG), PathBuf::from);
-    read_json(&path, CONFIG_SCHEMA)?.ok_or_else(|| {
-        Error::new(ErrorKind::Config, format!("there is no agent configuration at {}", path.display()))
-            .with_context("path", path.display())
-            .with_hint(format!("this program runs on engines; set {AGENT_CONFIG_VARIABLE} to an engine's agent.json"))
-    })
 }
