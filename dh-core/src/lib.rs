@@ -5,9 +5,13 @@
 
 #![deny(missing_docs)]
 
+pub mod backend;
+pub mod connect;
 pub mod domain;
+pub mod logic;
 pub mod ports;
 pub mod sensor;
-#[cfg(feature = "testkit")]
+pub mod store;
+#[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 pub mod wire;

@@ -152,6 +152,17 @@ pub struct Attachment {
     pub state: AttachmentState,
 }
 
+/// The filesystem a new studio gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filesystem {
+    /// ext4, which every Linux can make.
+    #[default]
+    Ext4,
+    /// XFS; making one needs `xfsprogs`.
+    Xfs,
+}
+
 /// A volume as the backend describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {

@@ -74,7 +74,7 @@ pub struct ItemQuery {
     pub alias: Option<String>,
     /// Only items that are open.
     pub open_only: bool,
-    /// The newest first rather than by name.
+    /// The newest first rather than by name; those of one moment by name.
     pub newest_first: bool,
     /// At most so many.
     pub limit: Option<usize>,

@@ -1,5 +1,6 @@
 //! What crosses a process boundary, versioned.
 
 mod agent;
+pub mod view;
 
 pub use agent::*;

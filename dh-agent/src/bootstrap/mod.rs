@@ -1,0 +1,3 @@
+//! The stages that make a machine an engine.
+
+pub mod ssh;

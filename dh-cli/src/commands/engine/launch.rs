@@ -1,0 +1,115 @@
+//! `dh engine launch`.
+
+use std::sync::Arc;
+
+use dh_core::domain::{Error, ErrorKind, Operation, OperationSpec};
+use dh_core::ports::SubmitOptions;
+
+use super::{access, confirm_outside_dev};
+use crate::cli::Launch;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::operate;
+use crate::progress::{Detail, Progress, show_of};
+
+pub async fn launch(context: &Context, args: &Launch) -> Result<(), Failure> {
+    let name = &args.name;
+    let spec = spec(context, args)?;
+    confirm_outside_dev(context, args.yes, "Launch", name.as_str())?;
+    let engine_type = match &spec {
+        OperationSpec::Launch { engine_type, .. } => engine_type.as_str(),
+        _ => "",
+    };
+    context.screen.say(&format!("🚀 Launching {engine_type} engine '{name}'..."));
+    let operation = operate::submit(context, spec.clone(), SubmitOptions::default()).await?;
+    if args.no_wait {
+        operate::hand_over(context, &operation.id).await?;
+        context.screen.result(&format!(
+            "✓ Engine '{name}' is launching ({id})\n\nSee how far it is with:\n  dh engine status {name}\n  dh ops show {id}",
+            id = operation.id
+        ))?;
+        return operate::document(context, &operation).await;
+    }
+    let operation = wait(context, &operation).await?;
+    context.screen.result("\n✓ Engine ready!")?;
+    // Somebody else's engine is not among the entries that are kept by themselves.
+    let ours = context.user_or_caller(args.user.as_ref()) == *context.control.user();
+    let updated = ours && !args.skip_ssh_config && access::after_change(context).await?;
+    let connect = match (updated, ours) {
+        (true, _) => format!("  ssh {name}"),
+        (false, ours) => {
+            // The two comments stand one below the other.
+            let command = if ours { "dh engine config-ssh" } else { "dh engine config-ssh --all" };
+            let width = command.len();
+            let ssh = format!("ssh {name}");
+            format!("  {command}  # Add to SSH config\n  {ssh:width$}  # Then use native SSH")
+        }
+    };
+    context.screen.result(&format!("\nConnect with:\n{connect}"))?;
+    operate::document(context, &operation).await
+}
+
+fn spec(context: &Context, args: &Launch) -> Result<OperationSpec, Error> {
+    let defaults = &context.place.defaults;
+    let Some(engine_type) = args.engine_type.clone().or_else(|| defaults.engine_type.clone()) else {
+        let known: Vec<&str> = context.control.capabilities().engine_types.keys().map(String::as_str).collect();
+        return Err(Error::new(ErrorKind::InvalidArgument, "no engine type is given")
+            .with_hint(format!("add --type with one of: {}", known.join(", "))));
+    };
+    let mut policy = defaults.idle_policy();
+    if let Some(timeout) = args.idle_timeout {
+        policy.idle_timeout = timeout;
+    }
+    Ok(OperationSpec::Launch {
+        engine: args.name.clone(),
+        user: context.user_or_caller(args.user.as_ref()),
+        engine_type,
+        boot_disk_gb: args.size.or(defaults.boot_disk_gb),
+        policy,
+    })
+}
+
+/// Runs the launch. Its machine is told as soon as there is one, above the bar.
+async fn wait(context: &Context, operation: &Operation) -> Result<Operation, Failure> {
+    let progress = Progress::new(&context.screen, show_of(&operation.spec), Detail::Full);
+    let run = operate::run(context, operation, &progress);
+    tokio::pin!(run);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut run => Some(ended),
+        () = announce(context, operation, &progress) => None,
+    };
+    match ended {
+        Some(ended) => {
+            if ended.is_ok() && !progress.is_open() {
+                announce_machine(context, operation, &progress).await;
+            }
+            progress.close();
+            ended
+        }
+        None => run.await,
+    }
+}
+
+/// Waits until there is a machine, tells it, and opens the progress below.
+async fn announce(context: &Context, operation: &Operation, progress: &Arc<Progress>) {
+    loop {
+        progress.changed().await;
+        if announce_machine(context, operation, progress).await {
+            return;
+        }
+    }
+}
+
+async fn announce_machine(context: &Context, operation: &Operation, progress: &Progress) -> bool {
+    let Some(name) = operation.spec.engine() else { return true };
+    let Ok(view) = context.control.engine(name.as_str()).await else { return false };
+    let Some(machine) = view.engine.machine else { return false };
+    let what = if context.place.backend == "aws" { "EC2 instance" } else { "Machine" };
+    let usual = context.control.capabilities().usual_launch;
+    context
+        .screen
+        .say(&format!("✓ {what} launched: {machine}\n\n⏳ Waiting for engine to be ready (typically {usual})...\n"));
+    progress.open();
+    true
+}

@@ -1,0 +1,4 @@
+mod explaining;
+mod promises;
+mod tracking;
+mod world;
