@@ -13,7 +13,8 @@ use crate::ports::{Host, Login, Process, Sensor, SensorContext};
 const NAME: &str = "ssh";
 
 /// Accounts that are no person though they may show as logged in: greeters of display managers, and daemons.
-/// Compared whole: `rootbeer` and `nobody2` are people. So is `root`, who logs in by SSH on many an engine.
+/// Compared whole: `rootbeer` and `nobody2` are people. So is `root`, who logs in by SSH on many an engine; and whoever
+/// comes by dh's own shell or exec, for a person asked for it.
 const SYSTEM_USERS: &[&str] = &[
     "bin",
     "daemon",
@@ -75,7 +76,6 @@ impl Sensor for SshSensor {
             Err(error) if sessions.is_empty() => return Err(error),
             Err(_) => {}
         }
-        sessions.retain(|session| !SYSTEM_USERS.contains(&session.user.as_str()));
         sessions.sort_by(|a, b| (a.since, a.pid, &a.line).cmp(&(b.since, b.pid, &b.line)));
         if sessions.iter().any(|session| session.ppid.is_some() && session.from.is_empty()) {
             add_addresses(&mut sessions, host);
@@ -129,6 +129,7 @@ fn line(session: &Session, quiet: Option<i64>) -> String {
 fn by_sshd(processes: &[Process]) -> Vec<Session> {
     sshd::sessions(processes)
         .into_iter()
+        .filter(|seen| is_person(seen.user))
         .map(|seen| Session {
             user: seen.user.to_owned(),
             line: match seen.kind {
@@ -194,7 +195,7 @@ fn add_logins(sessions: &mut Vec<Session>, ignored: &mut Vec<String>, logins: Ve
             }
         } else if is_pane(&login.from) {
             ignored.push(format!("{} {} (terminal multiplexer)", plain(&login.user), plain(&login.line)));
-        } else {
+        } else if is_person(&login.user) {
             sessions.push(Session {
                 user: login.user,
                 tty: Some(login.line.clone()),
@@ -206,6 +207,10 @@ fn add_logins(sessions: &mut Vec<Session>, ignored: &mut Vec<String>, logins: Ve
             });
         }
     }
+}
+
+fn is_person(user: &str) -> bool {
+    !SYSTEM_USERS.contains(&user)
 }
 
 /// Returns whether a login is a pane: tmux writes `tmux(123).%0`, screen `:pts/0:S.0` or `host:S.0`.
