@@ -17,6 +17,7 @@ pub fn explain(view: &EngineView, lines: &[String]) -> Explanation {
             (Some(before), Some(span)) if goes_on(before, entry) => {
                 span.from = span.from.min(entry.at);
                 span.until = span.until.max(entry.at);
+                span.state = state(entry).into();
                 span.reason = reason(entry);
                 span.evidence = evidence(entry);
             }
@@ -31,16 +32,17 @@ pub fn explain(view: &EngineView, lines: &[String]) -> Explanation {
         entries.push(stopped(why));
     }
     entries.reverse();
-    Explanation { summary: summary(view, ledger.last()), entries }
+    Explanation { summary: summary(view, &ledger), entries }
 }
 
 fn is_off(state: EngineState) -> bool {
     matches!(state, EngineState::Stopping | EngineState::Stopped | EngineState::Hibernated)
 }
 
-/// Returns whether two looks one after the other tell the same: state, deciding sensor, boot.
+/// Returns whether two looks one after the other tell the same: state, deciding sensor, boot. Asking for a stop that is
+/// accepted is the stop.
 fn goes_on(before: &LedgerEntry, after: &LedgerEntry) -> bool {
-    state(before) == state(after)
+    (state(before) == state(after) || (state(before), state(after)) == ("stopping", "stopped"))
         && before.boot_id == after.boot_id
         && before.decision.rule == after.decision.rule
         && before.decision.sensor == after.decision.sensor
@@ -110,59 +112,51 @@ fn evidence(entry: &LedgerEntry) -> Vec<String> {
     entry.readings.iter().map(line).collect()
 }
 
-fn summary(view: &EngineView, last: Option<&LedgerEntry>) -> String {
-    let name = &view.engine.name;
+/// Answers in one line, without the engine's name: whoever shows it has that.
+fn summary(view: &EngineView, ledger: &[LedgerEntry]) -> String {
     if let Some(stage) = view.engine.bootstrap.failed() {
         let error = stage.error.as_deref().unwrap_or("no reason was given");
-        return format!("{name} failed in its bootstrap at {}: {error}", stage.name.as_str());
+        return format!("bootstrap failed at {}: {error}", stage.name.as_str());
     }
-    if is_off(view.state) {
-        return match &view.state_reason {
-            Some(why) => off(view, why),
-            None => format!("{name} is {}", view.state),
-        };
-    }
-    if view.state != EngineState::Running {
-        return format!("{name} is {}", view.state);
-    }
-    match last {
-        None => format!("{name} runs; its agent has not looked around yet"),
-        Some(last) => running(view, last),
+    match (&view.state_reason, ledger.last()) {
+        (Some(why), _) if is_off(view.state) => off(view.state, why),
+        (_, Some(last)) if view.state == EngineState::Running => running(view, last, last_failure(ledger)),
+        (_, None) if view.state == EngineState::Running => "running; its agent has not looked around yet".into(),
+        _ => view.state.to_string(),
     }
 }
 
-fn off(view: &EngineView, why: &StateReason) -> String {
-    let (name, state, message) = (&view.engine.name, view.state, &why.message);
-    match why.cause {
-        StopCause::Idle => format!("{name} is {state} because nobody used it: {message}"),
-        StopCause::User => format!("{name} is {state} because somebody asked for it: {message}"),
-        StopCause::Died => format!("{name} is {state} because it ended by itself: {message}"),
-        StopCause::HostRebooted => format!("{name} is {state} because the machine it ran on was restarted: {message}"),
-    }
-}
-
-fn running(view: &EngineView, last: &LedgerEntry) -> String {
-    let name = &view.engine.name;
-    let idle = || {
-        format!(
-            "idle for {} of {}",
-            describe_duration(last.idle_for.unwrap_or_default()),
-            describe_duration(last.timeout)
-        )
+fn off(state: EngineState, why: &StateReason) -> String {
+    let because = match why.cause {
+        StopCause::Idle => "because nobody used it",
+        StopCause::User => "because somebody asked for it",
+        StopCause::Died => "because it ended by itself",
+        StopCause::HostRebooted => "because the machine it ran on was restarted",
     };
-    let failed = last.actions.iter().rev().find_map(|action| match action {
-        LedgerAction::StopFailed { error, .. } => Some(error),
+    format!("{state} {because}: {}", why.message)
+}
+
+/// Returns how the last try failed to stop an engine that is still to be stopped.
+fn last_failure(ledger: &[LedgerEntry]) -> Option<&str> {
+    let tries = ledger.iter().rev().take_while(|entry| entry.phase == PhaseName::Committed);
+    tries.flat_map(|entry| entry.actions.iter().rev()).find_map(|action| match action {
+        LedgerAction::StopFailed { error, .. } => Some(error.as_str()),
         _ => None,
-    });
-    match (state(last), failed) {
-        (_, Some(error)) => format!("{name} runs although it is {}: it could not be stopped: {error}", idle()),
-        ("active", _) => format!("{name} runs because it is in use: {}", last.decision.reason),
+    })
+}
+
+fn running(view: &EngineView, last: &LedgerEntry, failure: Option<&str>) -> String {
+    let idle_for = describe_duration(last.idle_for.unwrap_or_default());
+    let idle = format!("idle for {idle_for} of {}", describe_duration(last.timeout));
+    match (state(last), failure) {
+        (_, Some(error)) => format!("running although {idle}, because it could not be stopped: {error}"),
+        ("active", _) => format!("running because it is in use: {}", last.decision.reason),
         ("warned", _) => {
             let when = view.engine.idle.as_ref().and_then(|idle| idle.stop_at);
             let when = when.map_or_else(String::new, |at: Timestamp| format!(" at {at:.0}"));
-            format!("{name} is {} and will be stopped{when}", idle())
+            format!("running, {idle}; it will be stopped{when}")
         }
-        ("idle", _) => format!("{name} runs and is {}", idle()),
-        _ => format!("{name} is being stopped: {}", idle()),
+        ("idle", _) => format!("running, {idle}"),
+        _ => format!("being stopped: {idle}"),
     }
 }

@@ -89,7 +89,7 @@ fn equal_looks_become_spans_with_the_newest_first() {
         })
         .collect();
     assert_eq!(spans, [("stopped", 720, 720), ("warned", 600, 710), ("idle", 120, 590), ("active", 0, 110)]);
-    assert_eq!(explanation.summary, "lab is stopped because nobody used it: idle for 10 minutes");
+    assert_eq!(explanation.summary, "stopped because nobody used it: idle for 10 minutes");
 }
 
 #[test]
@@ -98,13 +98,13 @@ fn a_span_tells_its_reason_and_the_evidence_at_its_end() {
     assert_eq!(explanation.entries[0].reason, "all sensors idle, idle for 1 minute 10 seconds of 10 minutes");
     assert_eq!(explanation.entries[0].evidence[1], "docker: idle (MEDIUM confidence): No workload containers");
     assert_eq!(explanation.entries[1].reason, "ssh: 1 active SSH session(s)");
-    assert_eq!(explanation.summary, "lab runs and is idle for 1 minute 10 seconds of 10 minutes");
+    assert_eq!(explanation.summary, "running, idle for 1 minute 10 seconds of 10 minutes");
 }
 
 #[test]
 fn an_engine_in_use_says_by_what() {
     let explanation = explain(&view(EngineState::Running, None), &lines(&ledger()[..5]));
-    assert_eq!(explanation.summary, "lab runs because it is in use: ssh: 1 active SSH session(s)");
+    assert_eq!(explanation.summary, "running because it is in use: ssh: 1 active SSH session(s)");
 }
 
 #[test]
@@ -117,10 +117,28 @@ fn a_warned_engine_says_that_it_will_be_stopped() {
 fn an_engine_that_cannot_be_stopped_says_so() {
     let mut entries = ledger();
     let last = entries.last_mut().unwrap();
-    last.actions = vec![LedgerAction::StopFailed { epoch: 1, error: "no supervisor answers".into() }];
+    last.actions = vec![
+        LedgerAction::Stopping { epoch: 1, mode: StopMode::Stop },
+        LedgerAction::StopFailed { epoch: 1, error: "no supervisor answers".into() },
+    ];
     let explanation = explain(&view(EngineState::Running, None), &lines(&entries));
     assert!(explanation.summary.contains("could not be stopped: no supervisor answers"), "{}", explanation.summary);
     assert_eq!(explanation.entries[0].state, "stopping");
+    // Also at the looks between two tries.
+    entries.push(LedgerEntry { actions: Vec::new(), ..entries[entries.len() - 1].clone() });
+    let later = explain(&view(EngineState::Running, None), &lines(&entries));
+    assert_eq!(later.summary, explanation.summary);
+}
+
+#[test]
+fn asking_for_a_stop_and_the_stop_are_one_span() {
+    let mut entries = ledger();
+    let mut asked = entries[entries.len() - 1].clone();
+    asked.actions = vec![LedgerAction::Stopping { epoch: 1, mode: StopMode::Stop }];
+    entries.insert(entries.len() - 1, asked);
+    let explanation = explain(&view(EngineState::Running, None), &lines(&entries));
+    let states: Vec<&str> = explanation.entries.iter().map(|span| span.state.as_str()).collect();
+    assert_eq!(states, ["stopped", "warned", "idle", "active"]);
 }
 
 #[test]
@@ -128,7 +146,7 @@ fn a_stop_by_somebody_is_told_although_the_ledger_knows_nothing_of_it() {
     let explanation =
         explain(&view(EngineState::Stopped, Some((StopCause::User, "dh engine stop"))), &lines(&ledger()[..5]));
     assert_eq!(explanation.entries[0].state, "stopped");
-    assert_eq!(explanation.summary, "lab is stopped because somebody asked for it: dh engine stop");
+    assert_eq!(explanation.summary, "stopped because somebody asked for it: dh engine stop");
     for cause in [StopCause::Died, StopCause::HostRebooted] {
         let explanation = explain(&view(EngineState::Stopped, Some((cause, "so it is"))), &[]);
         assert!(explanation.summary.contains("because") && explanation.summary.ends_with(": so it is"));
@@ -147,10 +165,7 @@ fn a_failed_bootstrap_is_the_reason_for_everything() {
         error: Some("the set-up script ended with 3".into()),
         log_tail: Vec::new(),
     });
-    assert_eq!(
-        explain(&view, &[]).summary,
-        "lab failed in its bootstrap at installing_packages: the set-up script ended with 3"
-    );
+    assert_eq!(explain(&view, &[]).summary, "bootstrap failed at installing_packages: the set-up script ended with 3");
 }
 
 #[test]
