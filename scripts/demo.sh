@@ -4,11 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profile=${DH_DEMO_PROFILE:-debug}
-dh=$PWD/target/$profile/dh
+programs=${DH_PROGRAMS:-$PWD/target/debug}
+dh=$programs/dh
 folder=$(mktemp -d "${TMPDIR:-/tmp}/dh-demo.XXXXXX")
 # The SSH config is the one file outside DH_HOME that dh writes: it goes into the folder too.
-export HOME=$folder/home DH_HOME=$folder/dh DH_AGENT=$PWD/target/$profile/dh-agent
+export HOME=$folder/home DH_HOME=$folder/dh DH_AGENT=$programs/dh-agent
 unset DH_ENV DH_OUTPUT XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME
 mkdir -m 0700 "$HOME"
 cd "$HOME"

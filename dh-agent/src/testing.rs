@@ -1,5 +1,6 @@
 //! What the unit tests put in the place of the world.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ pub fn config(root: &Path) -> AgentConfig {
         schema: 1,
         environment: EnvironmentName::new("dev").unwrap(),
         engine: EngineName::new("lab").unwrap(),
-        machine: MachineId::new("i-0123456789abcdef0").unwrap(),
+        machine: machine(root),
         user: UserName::new("alice").unwrap(),
         root: root.to_owned(),
         store: AgentStore::Sqlite { path: root.join("dh.sqlite3") },
@@ -29,6 +30,13 @@ pub fn config(root: &Path) -> AgentConfig {
         primordial: None,
         authorized_keys: Vec::new(),
     }
+}
+
+/// A machine of its own for every root: tests that run side by side look for the processes of theirs.
+fn machine(root: &Path) -> MachineId {
+    let mut hasher = DefaultHasher::new();
+    root.hash(&mut hasher);
+    MachineId::new(format!("i-{:017x}", hasher.finish())).unwrap()
 }
 
 pub fn policy(timeout: u64, warning: u64) -> IdlePolicy {

@@ -127,6 +127,19 @@ impl Home {
         self.dh(["engine", "status", name, "--output", "json"]).ok().json()["engine"].take()
     }
 
+    /// Waits until no process of this home is left: a supervisor answers before its last breath.
+    ///
+    /// # Panics
+    /// When one stays, with what it is.
+    pub fn until_empty(&self) {
+        let name =
+            |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+        until_or("nothing is left running", || match self.processes() {
+            left if left.is_empty() => Ok(()),
+            left => Err(left.iter().map(name).collect::<Vec<_>>().join("; ")),
+        });
+    }
+
     /// Returns the ids of all living processes that carry this home in their environment.
     pub fn processes(&self) -> Vec<u32> {
         let marker = format!("{}", self.path().display());
@@ -172,12 +185,16 @@ impl Drop for Home {
 /// # Panics
 /// When it does not within [`DEADLINE`].
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    until_or(what, || look().ok_or_else(String::new))
+}
+
+fn until_or<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
-        if let Some(found) = look() {
-            return found;
+        match look() {
+            Ok(found) => return found,
+            Err(why) => assert!(began.elapsed() < DEADLINE, "{what}: not within {} s. {why}", DEADLINE.as_secs()),
         }
-        assert!(began.elapsed() < DEADLINE, "{what}: not within {} s", DEADLINE.as_secs());
         std::thread::park_timeout(Duration::from_millis(50));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::StepContext;
 use crate::domain::{
-    Engine, EngineName, Error, ErrorKind, Machine, MachineId, MachineState, Result, StageStatus, StopCause,
+    Engine, EngineName, Error, ErrorKind, Machine, MachineId, MachineState, Result, StageName, StageStatus, StopCause,
 };
 use crate::logic::Deps;
 use crate::logic::pace::Pace;
@@ -15,6 +15,9 @@ pub(crate) const MACHINE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long a bootstrap may go without any news of a stage: the longest usual stage, three times over.
 const STAGE_DEADLINE: Duration = Duration::from_secs(600);
+
+/// The same while the user's own set-up script runs, to which the agent gives an hour.
+const SCRIPT_DEADLINE: Duration = Duration::from_secs(3_900);
 
 /// Waits until a machine is in a wanted state, and returns it; `None` when it is gone and that is wanted.
 pub(crate) async fn for_machine(
@@ -137,13 +140,15 @@ pub(crate) async fn for_bootstrap(
             seen = news;
             pace.restart();
         }
-        if pace.over(deps, STAGE_DEADLINE).await {
-            return Err(stuck(name, &engine));
+        let current = engine.bootstrap.current().map(|stage| stage.name);
+        let deadline = if current == Some(StageName::InstallingPackages) { SCRIPT_DEADLINE } else { STAGE_DEADLINE };
+        if pace.over(deps, deadline).await {
+            return Err(stuck(name, &engine, deadline));
         }
     }
 }
 
-fn stuck(name: &EngineName, engine: &Engine) -> Error {
+fn stuck(name: &EngineName, engine: &Engine, deadline: Duration) -> Error {
     let stage = engine
         .bootstrap
         .stages
@@ -152,7 +157,7 @@ fn stuck(name: &EngineName, engine: &Engine) -> Error {
         .map_or("its agent never reported", |stage| stage.name.as_str());
     Error::new(
         ErrorKind::Timeout,
-        format!("bootstrap is stuck: no news for {} minutes ({stage})", STAGE_DEADLINE.as_secs() / 60),
+        format!("bootstrap is stuck: no news for {} minutes ({stage})", deadline.as_secs() / 60),
     )
     .with_retry(crate::domain::Retry::Exhausted)
     .with_hint(format!("look with: dh engine debug {name}"))

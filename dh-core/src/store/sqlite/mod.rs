@@ -141,14 +141,14 @@ fn configure(connection: &mut Connection) -> rusqlite::Result<Found> {
     // FULL: a write that has returned outlives a loss of power; NORMAL would not promise that in WAL mode.
     // The cache is half a MiB: agents keep this open for days, and the documents are small.
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -512;")?;
-    let found = schema::inspect(connection)?;
+    let found = schema::inspect_at_once(connection)?;
     let old = matches!(found, Found::Version(version) if version < MIGRATIONS.len());
     if found != Found::Empty && !old {
         return Ok(found);
     }
     use_wal(connection)?;
     schema::migrate(connection, MIGRATIONS)?;
-    schema::inspect(connection)
+    schema::inspect_at_once(connection)
 }
 
 /// Switches to the write-ahead log, once in a file's life. SQLite does not wait here while others do the same.

@@ -58,6 +58,14 @@ pub(super) fn inspect(connection: &Connection) -> rusqlite::Result<Found> {
     Ok(if application == 0 && version == 0 && things == 0 { Found::Empty } else { Found::Foreign })
 }
 
+/// [`inspect`], of one moment: between two reads of its own another process may make the file.
+pub(super) fn inspect_at_once(connection: &Connection) -> rusqlite::Result<Found> {
+    let transaction = connection.unchecked_transaction()?;
+    let found = inspect(&transaction)?;
+    transaction.commit()?;
+    Ok(found)
+}
+
 /// Brings the file to the newest version in one transaction: it is of the old version or of the new one, whatever ends
 /// this process. Another process may have been quicker, so the version is read again under the write lock.
 pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
