@@ -21,6 +21,7 @@ use tempfile::TempDir;
 /// Far more than anything here takes, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+#[derive(Debug)]
 pub struct House {
     pub backend: LocalBackend,
     pub agent: PathBuf,
