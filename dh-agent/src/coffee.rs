@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use dh_core::backend::local::durable::{lock, storage_error};
+use dh_core::backend::local::durable::lock;
+use dh_core::backend::local::map::io_error;
 use dh_core::connect::SystemClock;
 use dh_core::domain::{DURATION_MAX, Error, ErrorKind, Result};
 use dh_core::logic::idle::{IdlePhase, IdleState};
@@ -73,7 +74,7 @@ fn refuse_when_too_late(layout: &Layout, engine: &str) -> Result<()> {
 
 fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(storage_error("cannot remove", path, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("cannot remove", path, error)),
         _ => Ok(()),
     }
 }

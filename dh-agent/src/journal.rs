@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Mutex;
 
-use dh_core::backend::local::durable::storage_error;
+use dh_core::backend::local::map::io_error;
 use dh_core::domain::Result;
 use tracing_subscriber::EnvFilter;
 
@@ -20,7 +20,7 @@ pub fn begin(path: &Path) -> Result<()> {
         .create(true)
         .append(true)
         .open(path)
-        .map_err(|source| storage_error("cannot open", path, source))?;
+        .map_err(|source| io_error("cannot open", path, source))?;
     let filter = EnvFilter::try_from_env("DH_AGENT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A second subscriber, in tests, changes nothing.
     let _ = tracing_subscriber::fmt()

@@ -63,7 +63,7 @@ pub fn mount(args: &MountArgs) -> Result<MountReply> {
 }
 
 /// Unmounts a studio; one that is not mounted is left alone.
-pub fn unmount(args: &UnmountArgs) -> Result<()> {
+pub fn unmount(args: &UnmountArgs) -> Result<MountReply> {
     let place = Place::of(&crate::layout::load_config()?)?;
     Studio::new(&place, &Installed, &args.volume, &args.user).unmount()
 }

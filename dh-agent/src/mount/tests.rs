@@ -103,7 +103,7 @@ impl Bench {
         self.mount_with(&Quick::default(), volume, epoch, gb)
     }
 
-    fn unmount(&self, volume: &VolumeId) -> Result<()> {
+    fn unmount(&self, volume: &VolumeId) -> Result<MountReply> {
         Studio::new(&self.place, &Quick::default(), volume, &"alice".parse().unwrap()).unmount()
     }
 
@@ -228,7 +228,7 @@ fn a_studio_lives_through(filesystem: Filesystem, mkfs: Program) {
     // Power goes and comes; the agent mounts what was mounted.
     power_off(&bench.engine()).unwrap();
     assert!(!bench.mounted());
-    assert_eq!(bench.mount(&volume, 2, 2).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(bench.mount(&volume, 2, 2).unwrap_err().kind(), ErrorKind::Conflict);
     power_on(&bench.engine()).unwrap();
     let record = state::load(&bench.place).unwrap().mounts.remove(&volume).unwrap();
     assert_eq!((record.epoch, record.size_gb.get()), (2, 2));
@@ -449,7 +449,7 @@ fn files_in_the_way_are_not_hidden() {
 fn a_directory_studio_is_linked_and_kept() {
     let bench = Bench::directories();
     let volume = bench.create("alice");
-    assert_eq!(bench.mount(&volume, 1, 1).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(bench.mount(&volume, 1, 1).unwrap_err().kind(), ErrorKind::Conflict);
     bench.attach(&volume, 'f', 1);
     for _ in 0..2 {
         let programs = Quick::default();

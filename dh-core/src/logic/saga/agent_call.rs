@@ -26,12 +26,7 @@ pub(crate) async fn call<T: DeserializeOwned>(
     let output = deps.backend.run_command(request).await?;
     let command = args.first().copied().unwrap_or_default();
     if output.exit_code == 0 {
-        let reply = match output.stdout.trim() {
-            // Nothing to say is a reply too.
-            "" => "null",
-            reply => reply,
-        };
-        return serde_json::from_str(reply).map_err(|error| {
+        return serde_json::from_str(output.stdout.trim()).map_err(|error| {
             Error::new(ErrorKind::Failed, format!("the agent's reply to '{command}' cannot be read"))
                 .with_hint("check with 'dh doctor' that dh and dh-agent are of the same version")
                 .with_source(error)
