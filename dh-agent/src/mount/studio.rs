@@ -144,7 +144,6 @@ impl<'a> Studio<'a> {
                 (device.filesystem, true)
             }
         };
-        make_dir(&self.mount_point)?;
         self.mount_filesystem(device, filesystem)?;
         Ok((formatted, self.finish(device, filesystem)?))
     }
@@ -223,9 +222,13 @@ impl<'a> Studio<'a> {
         })
     }
 
+    /// Mounts onto an empty directory made for it. Checks and repairs take long enough for somebody to write where the
+    /// studio will be, so that each try looks anew.
     fn mount_filesystem(&self, device: &Device, filesystem: Filesystem) -> Result<()> {
         let flags = MountFlags::NODEV | MountFlags::NOSUID;
         for _ in 0..BUSY_TRIES {
+            self.clear_mount_point()?;
+            make_dir(&self.mount_point)?;
             match rustix::mount::mount(&device.path, &self.mount_point, filesystem.as_str(), flags, None) {
                 Ok(()) => return Ok(()),
                 // The mkfs of a mount that was killed may still be on its way out.

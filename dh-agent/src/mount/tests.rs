@@ -253,6 +253,40 @@ fn an_xfs_studio_is_made_kept_grown_and_mounted_again() {
     a_studio_lives_through(Filesystem::Xfs, Program::MkfsXfs);
 }
 
+/// Somebody who writes where the studio will be, while its filesystem is checked.
+struct Meanwhile<'a>(&'a Bench);
+
+impl Programs for Meanwhile<'_> {
+    fn run(&self, program: Program, args: &[&OsStr]) -> Result<Output> {
+        if program == Program::E2fsck {
+            fs::create_dir_all(self.0.studio()).unwrap();
+            fs::write(self.0.studio().join("notes"), "written meanwhile").unwrap();
+        }
+        Installed.run(program, args)
+    }
+
+    fn pause(&self, _: Duration) {}
+}
+
+#[test]
+fn files_written_while_a_studio_is_checked_are_not_hidden() {
+    if !images() {
+        return;
+    }
+    let bench = Bench::new(Filesystem::Ext4);
+    let volume = bench.create("alice");
+    bench.attach(&volume, 'f', 1);
+    bench.mount(&volume, 1, 1).unwrap();
+    bench.unmount(&volume).unwrap();
+    let error = bench.mount_with(&Meanwhile(&bench), &volume, 1, 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert!(error.full_message().contains(bench.studio().to_str().unwrap()), "{error:?}");
+    assert!(!bench.mounted());
+    assert_eq!(fs::read_to_string(bench.studio().join("notes")).unwrap(), "written meanwhile");
+    fs::remove_dir_all(bench.studio()).unwrap();
+    bench.mount(&volume, 1, 1).unwrap();
+}
+
 /// The beginning of an image, where every signature of interest has its place.
 fn content(image: &Path) -> Vec<u8> {
     let file = File::open(image).unwrap();

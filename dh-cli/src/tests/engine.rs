@@ -174,6 +174,17 @@ Reason: ssh: 1 active SSH session(s)
 }
 
 #[test]
+fn status_tells_what_the_agent_could_not_do_at_its_start() {
+    let problem = "the studio of alice (vol-0123456789abcdef0) is not mounted: e2fsck gave up";
+    let mut view = engine();
+    view.engine.problems = vec![problem.into()];
+    let shown = World::new().run(knowing(view.clone()), "engine status my-engine").out;
+    assert!(shown.contains(&format!("\n⚠ {problem}\n")), "{shown}");
+    let json = World::new().run(knowing(view), "engine status my-engine --output json").out;
+    assert!(json.contains(problem), "{json}");
+}
+
+#[test]
 fn detailed_status_is_shown_as_specified() {
     assert_eq!(
         World::new().run(knowing(engine()), "engine status my-engine --detailed").out,

@@ -80,6 +80,7 @@ pub fn engine() -> EngineView {
                 ],
             },
             idle: Some(idle()),
+            problems: Vec::new(),
             policy: IdlePolicy::default(),
             operation: None,
         },

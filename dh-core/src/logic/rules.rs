@@ -217,8 +217,10 @@ pub(crate) fn may_change_studio(spec: &OperationSpec, studio: &Studio) -> Result
         (OperationSpec::Attach { engine, .. }, StudioStatus::Attached)
             if studio.attachment.as_ref().is_some_and(|attachment| attachment.engine == *engine) =>
         {
-            Err(conflict(format!("studio is not available (status: attached to {engine} already)"))
-                .with_hint(format!("its files are on the engine: dh engine shell {engine}")))
+            Err(conflict(format!("studio is not available (status: attached to {engine} already)")).with_hint(format!(
+                "its files are on the engine: dh engine shell {engine}; should it not be mounted there, mount it anew: \
+                     dh studio detach, then dh studio attach {engine}"
+            )))
         }
         (OperationSpec::Attach { .. }, StudioStatus::Attached) => {
             Err(conflict(format!("studio is not available (status: attached{})", whereabouts(studio)))

@@ -192,6 +192,29 @@ async fn a_detach_refused_for_open_files_leaves_the_studio_attached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_tells_which_studios_are_not_there_and_a_detach_settles_it() {
+    let fake = fake();
+    attached(&fake).await;
+    let studio = fake.world.studio().await.unwrap().unwrap();
+    let problem = format!("the studio of {} ({}) is not mounted: e2fsck gave up", studio.user, studio.volume.unwrap());
+    fake.backend.set_start_problems(&[&problem]);
+    let machine = fake.world.engine().await.unwrap().unwrap().machine.unwrap();
+    fake.backend.stop_by_agent(&machine, StopMode::Stop, "idle").unwrap();
+    let told = Arc::new(RecordingSink::new());
+    let start = submit(&fake, OperationSpec::Start { engine: engine() }).await.unwrap();
+    control(&fake).run(&start.id, told.clone()).await.unwrap();
+    let note = format!("⚠ {problem}");
+    let is_note = |body: &ProgressBody| matches!(body, ProgressBody::Note { message } if *message == note);
+    assert_eq!(told.bodies().iter().filter(|body| is_note(body)).count(), 1, "{:?}", told.bodies());
+    assert_eq!(fake.world.engine().await.unwrap().unwrap().problems, [problem.as_str()]);
+
+    let again = submit(&fake, OperationSpec::Attach { user: user(), engine: engine() }).await.unwrap_err();
+    assert!(again.hint().unwrap().contains("dh studio detach, then dh studio attach bench"), "{again:?}");
+    fake.world.run(Saga::Detach).await.unwrap();
+    assert!(fake.world.engine().await.unwrap().unwrap().problems.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_eleventh_studio_is_refused() {
     let fake = fake();
     fake.world.run(Saga::Launch).await.unwrap();

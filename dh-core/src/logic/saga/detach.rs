@@ -6,10 +6,10 @@ use serde_json::json;
 use super::joint::{self, user};
 use super::{Output, Step, StepContext, reserve};
 use crate::domain::{
-    Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, StudioAttachment, StudioStatus, VolumeId,
+    Engine, Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, StudioAttachment, StudioStatus, VolumeId,
 };
 use crate::logic::rules;
-use crate::ports::AttachVolume;
+use crate::ports::{AttachVolume, StateStoreExt};
 
 pub(super) const STEPS: &[&dyn Step] = &[&Reserve, &Unmount, &DetachVolume, &Finish];
 
@@ -75,6 +75,13 @@ impl Step for Unmount {
         if runs(cx, &attachment.machine).await? {
             joint::unmount(cx, &attachment.machine, &volume).await?;
         }
+        // That it was not mounted at the engine's start is settled now.
+        let settle = |engine: &mut Engine| {
+            let before = engine.problems.len();
+            engine.problems.retain(|problem| !problem.contains(volume.as_str()));
+            Ok(engine.problems.len() != before)
+        };
+        cx.deps.store.modify(cx.deps.environment(), attachment.engine.as_str(), &settle).await?;
         Ok(Output::Null)
     }
 

@@ -163,11 +163,14 @@ fn stuck(name: &EngineName, engine: &Engine, deadline: Duration) -> Error {
     .with_hint(format!("look with: dh engine debug {name}"))
 }
 
-/// Waits until a started engine's agent has looked around once.
-pub(crate) async fn for_agent(deps: &Deps, name: &EngineName, machine: &MachineId) -> Result<()> {
+/// Waits until a started engine's agent has mounted its studios and looked around once. Tells what it could not do.
+pub(crate) async fn for_agent(cx: &StepContext<'_>, name: &EngineName, machine: &MachineId) -> Result<()> {
+    let deps = cx.deps;
     let mut pace = Pace::new();
     loop {
-        if load(deps, name).await?.value.idle.is_some() {
+        let engine = load(deps, name).await?.value;
+        if engine.idle.is_some() {
+            engine.problems.iter().for_each(|problem| cx.reporter.note(format!("⚠ {problem}")));
             return Ok(());
         }
         for_running(deps, machine).await?;
