@@ -20,8 +20,8 @@ pub async fn launch(context: &Context, args: &Launch) -> Result<(), Failure> {
         OperationSpec::Launch { engine_type, .. } => engine_type.as_str(),
         _ => "",
     };
-    context.screen.say(&format!("🚀 Launching {engine_type} engine '{name}'..."));
     let operation = operate::submit(context, spec.clone(), SubmitOptions::default()).await?;
+    context.screen.say(&format!("🚀 Launching {engine_type} engine '{name}'..."));
     if args.no_wait {
         operate::hand_over(context, &operation.id).await?;
         context.screen.result(&format!(
