@@ -4,6 +4,7 @@ use dh_core::domain::{EngineState, OperationSpec};
 use dh_core::logic::may_operate;
 use dh_core::ports::SubmitOptions;
 
+use super::access::ssh_command;
 use super::confirm_detaching;
 use crate::cli::ResizeEngine;
 use crate::context::Context;
@@ -36,7 +37,8 @@ pub async fn resize(context: &Context, args: &ResizeEngine) -> Result<(), Failur
     // Only a machine with a disk of its own has partitions to grow.
     if args.online && context.place.backend == "aws" {
         context.screen.result(&format!(
-            "\n⚠ Manual filesystem expansion required:\n  ssh {name}\n  sudo growpart /dev/nvme0n1 1\n  sudo xfs_growfs /\n  df -h  # Verify new size"
+            "\n⚠ Manual filesystem expansion required:\n  {}\n  sudo growpart /dev/nvme0n1 1\n  sudo xfs_growfs /\n  df -h  # Verify new size",
+            ssh_command(context, name.as_str())
         ))?;
     } else {
         context.screen.result(&format!("✓ Boot disk of '{name}' has {size}"))?;
