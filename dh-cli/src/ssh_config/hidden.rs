@@ -4,8 +4,8 @@
 use super::block::{find, lines, names_in};
 use super::{BEGIN, END};
 
-/// The options without which an entry leads nowhere, or to another machine.
-const VITAL: &[&str] = &["HostName", "User", "ProxyCommand", "ProxyJump", "IdentityFile", "IdentitiesOnly"];
+/// The options without which an entry leads nowhere, or to another machine. `IdentityFile` is not among them: keys add up.
+const VITAL: &[&str] = &["HostName", "User", "ProxyCommand", "ProxyJump", "IdentitiesOnly"];
 
 /// A line of the user's that stands before the block and goes before its entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,6 @@ impl Hidden<'_> {
         let of = under.as_ref().map_or_else(String::new, |(head, _)| format!(" (of '{head}')"));
         let why = match *option {
             // The one option whose values add up.
-            "IdentityFile" => "ssh tries that key first",
             _ => "ssh takes what comes first",
         };
         let advice = match under {
