@@ -140,6 +140,15 @@ impl Home {
         });
     }
 
+    /// Returns the id of the agent of this home's one engine.
+    pub fn agent(&self) -> Option<u32> {
+        self.processes().into_iter().find(|pid| {
+            let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = cmdline.split(|byte| *byte == 0);
+            words.next().is_some_and(|program| program.ends_with(b"dh-agent")) && words.next() == Some(b"run")
+        })
+    }
+
     /// Returns the ids of all living processes that carry this home in their environment.
     pub fn processes(&self) -> Vec<u32> {
         let marker = format!("{}", self.path().display());

@@ -146,7 +146,10 @@ pub(crate) fn known_type(engine_type: &str, capabilities: &Capabilities) -> Resu
 }
 
 /// Decides whether an operation may begin on an engine in its present state.
-pub(crate) fn may_operate(
+///
+/// # Errors
+/// `Unsupported`, `InvalidArgument` or `Conflict`, saying what is in the way.
+pub fn may_operate(
     spec: &OperationSpec,
     engine: &Engine,
     machine: Option<&Machine>,
@@ -199,7 +202,10 @@ pub(crate) fn may_attach_to(engine: &Engine, machine: Option<Machine>) -> Result
 }
 
 /// Decides whether an operation may begin on a studio in its present status.
-pub(crate) fn may_change_studio(spec: &OperationSpec, studio: &Studio) -> Result<()> {
+///
+/// # Errors
+/// `InvalidArgument` or `Conflict`, saying what is in the way.
+pub fn may_change_studio(spec: &OperationSpec, studio: &Studio) -> Result<()> {
     let conflict = |message: String| Error::new(ErrorKind::Conflict, message);
     let status = studio.status;
     match (spec, status) {

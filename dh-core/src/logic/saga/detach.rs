@@ -52,11 +52,12 @@ impl Step for Reserve {
 
 /// Whether the machine can run commands now.
 async fn runs(cx: &StepContext<'_>, machine: &MachineId) -> Result<bool> {
-    match cx.deps.backend.describe_machine(machine).await?.map(|machine| machine.state) {
-        Some(MachineState::Running) => Ok(true),
-        Some(MachineState::Hibernated) => {
+    let Some(machine) = cx.deps.backend.describe_machine(machine).await? else { return Ok(false) };
+    match machine.state {
+        MachineState::Running => Ok(true),
+        MachineState::Hibernated => {
             Err(Error::new(ErrorKind::Conflict, "the engine is hibernated with the studio's files open in its memory")
-                .with_hint("start it first: dh engine start NAME"))
+                .with_hint(format!("start it first: dh engine start {}", machine.engine)))
         }
         _ => Ok(false),
     }

@@ -36,13 +36,16 @@ pub(crate) async fn for_machine(
         if is_hopeless(machine.as_ref()) {
             let why =
                 machine.as_ref().and_then(|machine| machine.state_reason.as_ref()).map(|reason| reason.message.clone());
+            let logs = machine.as_ref().map_or("dh ops list".to_owned(), |machine| {
+                format!("dh engine logs {} --source console", machine.engine)
+            });
             let now = machine.map_or("gone".to_owned(), |machine| state_name(machine.state));
             let error = Error::new(ErrorKind::Failed, format!("machine {id} is {now} and will not be {wanted}"));
             return Err(match why {
                 Some(why) => error.with_source(why),
                 None => error,
             }
-            .with_hint("look at its log with: dh engine logs NAME --source console"));
+            .with_hint(format!("look with: {logs}")));
         }
         if pace.over(deps, MACHINE_DEADLINE).await {
             return Err(Error::new(
@@ -50,7 +53,7 @@ pub(crate) async fn for_machine(
                 format!("machine {id} was not {wanted} after {} s", MACHINE_DEADLINE.as_secs()),
             )
             .with_retry(crate::domain::Retry::Exhausted)
-            .with_hint("look at it with: dh engine debug NAME"));
+            .with_hint("see how far it is: dh engine list"));
         }
     }
 }
