@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::joint::{self, user};
-use super::{Output, Step, StepContext, reserve};
+use super::{Output, Step, StepContext, agent_call, reserve};
 use crate::domain::{
-    Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, StudioAttachment, StudioStatus, VolumeId,
+    Error, ErrorKind, IdlePolicy, MachineId, MachineState, OperationSpec, Result, StudioAttachment, StudioStatus,
+    VolumeId,
 };
 use crate::logic::rules;
 use crate::ports::AttachVolume;
@@ -52,13 +53,26 @@ impl Step for Reserve {
 
 /// Whether the machine can run commands now.
 async fn runs(cx: &StepContext<'_>, machine: &MachineId) -> Result<bool> {
-    match cx.deps.backend.describe_machine(machine).await?.map(|machine| machine.state) {
+    let described = match cx.deps.backend.describe_machine(machine).await {
+        // Of what cannot be read nobody knows: its agent answers, or there is none.
+        Err(error) if rules::is_unreadable(&error) => return answers(cx, machine).await,
+        described => described?,
+    };
+    match described.map(|machine| machine.state) {
         Some(MachineState::Running) => Ok(true),
         Some(MachineState::Hibernated) => {
             Err(Error::new(ErrorKind::Conflict, "the engine is hibernated with the studio's files open in its memory")
                 .with_hint("start it first: dh engine start NAME"))
         }
         _ => Ok(false),
+    }
+}
+
+async fn answers(cx: &StepContext<'_>, machine: &MachineId) -> Result<bool> {
+    match agent_call::call::<IdlePolicy>(cx.deps, machine, &["policy"], Vec::new()).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,0 +1,43 @@
+//! What becomes of engines and studios when files of dh's own are lost.
+
+use std::fs;
+use std::path::PathBuf;
+
+use dh_tests::Home;
+
+fn record(home: &Home, name: &str) -> PathBuf {
+    let id = home.engine(name)["id"].as_str().expect("an id").to_owned();
+    home.dh_home().join("data/engines").join(id).join("machine.json")
+}
+
+fn no_machine_is_left(home: &Home) {
+    home.until_empty();
+    let left = fs::read_dir(home.dh_home().join("data/engines")).expect("engines").count();
+    assert_eq!(left, 0, "a machine's directory is left");
+}
+
+#[test]
+fn an_engine_whose_record_is_lost_is_listed_as_failed_beside_the_others_and_terminated() {
+    let home = Home::new();
+    home.run("engine launch whole --type cpu").ok();
+    for damaged in [None, Some("{ not")] {
+        home.run("engine launch broken --type cpu").ok();
+        home.run("studio create --size 1").ok();
+        home.run("studio attach broken").ok();
+        let file = record(&home, "broken");
+        fs::remove_file(&file).expect("removed");
+        damaged.iter().for_each(|text| fs::write(&file, text).expect("written"));
+        let engines = home.run("engine list --output json").ok().json()["engines"].take();
+        let states: Vec<_> = engines.as_array().expect("engines").iter().map(|e| (&e["name"], &e["state"])).collect();
+        assert_eq!(states, [(&"broken".into(), &"failed".into()), (&"whole".into(), &"running".into())]);
+        let reason = home.engine("broken")["state_reason"]["message"].to_string();
+        assert!(reason.contains("machine.json"), "{reason}");
+        home.run("engine start broken").fails(14, "machine.json");
+        home.run("studio detach").ok();
+        home.run("studio delete -y").ok();
+        home.run("engine terminate broken -y").ok();
+        home.run("engine status broken").fails(3, "No engine");
+    }
+    home.run("engine terminate whole -y").ok();
+    no_machine_is_left(&home);
+}
