@@ -41,3 +41,35 @@ fn an_engine_whose_record_is_lost_is_listed_as_failed_beside_the_others_and_term
     home.run("engine terminate whole -y").ok();
     no_machine_is_left(&home);
 }
+
+#[test]
+fn what_a_lost_state_knew_is_shown_by_the_doctor_and_adopted() {
+    let home = Home::new();
+    home.run("engine launch work --type cpu").ok();
+    home.run("studio create --size 1").ok();
+    home.run("studio attach work").ok();
+    let before = home.run("studio status --output json").ok().json()["studio"].take();
+    let id = home.engine("work")["id"].clone();
+    fs::remove_dir_all(home.dh_home().join("state")).expect("the state is removed");
+    let shown = home.run("doctor");
+    assert_eq!(shown.code, 1, "{shown:?}");
+    for lost in [id.as_str().expect("an id"), before["id"].as_str().expect("a volume"), "dh doctor --adopt"] {
+        assert!(shown.stdout.contains(lost), "{lost} is not in:\n{}", shown.stdout);
+    }
+
+    let adopted = home.run("doctor --adopt").stdout;
+    assert!(adopted.contains("engine 'work'") && adopted.contains("studio of alice"), "{adopted}");
+    assert!(!adopted.contains("is in no record"), "{adopted}");
+    let engines = home.run("engine list --output json").ok().json()["engines"].take();
+    assert_eq!((&engines[0]["id"], &engines[0]["state"]), (&id, &"running".into()), "{engines}");
+    let after = home.run("studio status --output json").ok().json()["studio"].take();
+    for field in ["id", "status", "attached_to"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    home.run("studio detach").ok();
+    home.run("studio attach work").ok();
+    home.run("studio detach").ok();
+    home.run("studio delete -y").ok();
+    home.run("engine terminate work -y").ok();
+    no_machine_is_left(&home);
+}
