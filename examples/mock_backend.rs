@@ -42,6 +42,7 @@ fn machine(id: &str, engine: &str, user: &str, state: MachineState) -> Result<Ma
         state_reason: None,
         launched_at: Default::default(),
         public_ip: None,
+        engine_type: "cpu".into(),
         instance_type: "r6i.2xlarge".into(),
         boot_disk_gb: SizeGb::new(50)?,
         zone: "a".into(),

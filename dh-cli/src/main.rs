@@ -93,9 +93,9 @@ fn run(screen: &Arc<Screen>, cli: &Cli) -> Result<(), Failure> {
         Command::Environment => Ok(screen.raw(&cli::environment_topic())?),
         Command::ExitCodes => Ok(screen.raw(&cli::exit_codes_topic())?),
         Command::Config(command) => config::run(screen, &Place::find(asked)?, command),
-        Command::Doctor => {
+        Command::Doctor { adopt } => {
             let host = ThisHost { logs: PathBuf::new() };
-            block_on(doctor::run(screen, &host, asked))
+            block_on(doctor::run(screen, &host, asked, *adopt))
         }
         Command::Engine(_) | Command::Studio(_) | Command::Ops(_) => {
             let place = Place::find(asked)?;

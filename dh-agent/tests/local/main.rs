@@ -2,6 +2,7 @@
 //! the cases that every backend must pass and the sagas.
 
 mod conformance;
+mod damaged;
 mod harness;
 mod hibernate;
 mod launch;

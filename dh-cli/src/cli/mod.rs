@@ -129,7 +129,11 @@ pub enum Command {
     ///
     /// Writes a line for each check. The exit code is 0 unless a check failed (✗); what is merely absent (–) is no
     /// failure.
-    Doctor,
+    Doctor {
+        /// Make engines and studios of machines and volumes that no record knows, as after the state was lost
+        #[arg(long)]
+        adopt: bool,
+    },
 
     /// Write a completion script for a shell to standard output
     #[command(

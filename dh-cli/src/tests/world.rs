@@ -54,6 +54,7 @@ pub fn machine(name: &str, id: &str) -> Machine {
         state_reason: None,
         launched_at: hours_ago(2),
         public_ip: Some("54.123.45.67".into()),
+        engine_type: "cpu".into(),
         instance_type: "r6i.2xlarge".into(),
         boot_disk_gb: SizeGb::new(50).unwrap(),
         zone: "local".into(),

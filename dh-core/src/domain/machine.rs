@@ -83,6 +83,8 @@ pub struct Machine {
     pub launched_at: Timestamp,
     /// The address others reach it at, where there is one.
     pub public_ip: Option<String>,
+    /// The engine type's name it was launched as.
+    pub engine_type: String,
     /// The backend's name for its hardware (`r6i.2xlarge`; `local`).
     pub instance_type: String,
     /// The size of its boot disk.
@@ -178,6 +180,9 @@ pub struct Volume {
     pub zone: String,
     /// Where it is attached.
     pub attachment: Option<Attachment>,
+    /// The highest epoch it was ever attached under; 0 where the backend remembers none.
+    #[serde(default)]
+    pub epoch: u64,
     /// What about it differs from a block device of its size, in one line; `None` where nothing does.
     pub caveat: Option<String>,
 }

@@ -27,6 +27,11 @@ pub(crate) async fn abandon(deps: &Deps, other: &Operation, by: &OperationId) ->
     held.save(deps).await
 }
 
+/// Returns whether an error of a backend says that something exists, but that its own account of it cannot be read.
+pub(crate) fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Storage | ErrorKind::Incompatible)
+}
+
 pub(crate) fn engine_busy(name: &EngineName, other: &Operation) -> Error {
     Error::new(ErrorKind::Conflict, format!("engine '{name}' is busy: {}", busy(other)))
         .with_hint(format!("wait for it, or watch it with: dh ops show {}", other.id))

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Capabilities, LocalCommand, LogSource, ProgressSink, SessionRequest, SshTarget};
 use crate::domain::{
-    EngineName, EngineView, EnvironmentName, IdlePolicy, Operation, OperationId, OperationSpec, Result, Studio,
-    UserName,
+    Engine, EngineName, EngineView, EnvironmentName, IdlePolicy, Machine, Operation, OperationId, OperationSpec,
+    Result, Studio, UserName, Volume,
 };
 
 /// How to submit an operation.
@@ -63,6 +63,26 @@ pub struct SshEntry {
     pub user: UserName,
     /// How to reach it.
     pub target: SshTarget,
+}
+
+/// What a backend has and no record knows, as after the state was lost.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Orphans {
+    /// Machines that belong to no engine.
+    pub machines: Vec<Machine>,
+    /// Volumes that belong to no studio.
+    pub volumes: Vec<Volume>,
+}
+
+/// What became of orphans.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Adopted {
+    /// The engines made of machines.
+    pub engines: Vec<Engine>,
+    /// The studios made of volumes.
+    pub studios: Vec<Studio>,
+    /// The volumes left as they are: their users have studios.
+    pub left: Vec<Volume>,
 }
 
 /// Everything dh can do in one environment. In process, or over REST; a caller cannot tell which.
@@ -145,4 +165,11 @@ pub trait ControlPlane: Debug + Send + Sync + 'static {
 
     /// Returns the SSH entries of the running engines: the caller's, or everybody's.
     async fn ssh_entries(&self, all_users: bool, admin: bool) -> Result<Vec<SshEntry>>;
+
+    /// Returns the machines and volumes that no record knows and no operation under way explains.
+    async fn orphans(&self) -> Result<Orphans>;
+
+    /// Makes engines and studios of the orphans: under the machine's name or, where that is taken, with the last four
+    /// characters of its id after it; for users without a studio.
+    async fn adopt(&self) -> Result<Adopted>;
 }

@@ -3,4 +3,5 @@
 mod crashes;
 mod fake;
 mod lifecycle;
+mod orphans;
 mod scaffolds;

@@ -1,6 +1,7 @@
 //! `dh doctor`: checks this machine and everything dh keeps on it. It works where nothing else does.
 
 mod machine;
+mod orphans;
 mod state;
 
 use dh_core::connect::{Config, Paths};
@@ -34,15 +35,26 @@ fn broken(name: &str, error: &Error) -> Check {
     Check { advice: error.hint().map(str::to_owned), ..check(name, Verdict::Failed, error.full_message()) }
 }
 
-/// Runs all checks and shows them.
-pub async fn run(screen: &Screen, host: &dyn Host, asked: Option<&EnvironmentName>) -> Result<(), Failure> {
+/// Runs all checks and shows them; with `adopt`, makes records first of what no record knows.
+pub async fn run(
+    screen: &Screen,
+    host: &dyn Host,
+    asked: Option<&EnvironmentName>,
+    adopt: bool,
+) -> Result<(), Failure> {
     let mut checks = Vec::new();
     match find_place(asked, &mut checks) {
         Some(place) => {
             checks.extend(machine::checks(&place.paths));
             checks.push(machine::ssh_config(host));
             match connect::open(&place) {
-                Ok(control) => checks.extend(state::checks(&*control).await),
+                Ok(control) => {
+                    if adopt {
+                        checks.extend(orphans::adopt(&*control).await);
+                    }
+                    checks.extend(state::checks(&*control).await);
+                    checks.extend(orphans::checks(&*control).await);
+                }
                 Err(error) => checks.push(broken("state", &error)),
             }
         }

@@ -29,7 +29,11 @@ pub async fn checks(control: &dyn ControlPlane) -> Vec<Check> {
             });
         } else if view.state == EngineState::Failed {
             let debug = format!("see where: dh engine debug {name}; remove it: dh engine terminate {name}");
-            checks.push(failed("engine", format!("'{name}' failed to launch"), &debug));
+            let told = match &view.state_reason {
+                Some(reason) => format!("'{name}' has failed: {}", reason.message),
+                None => format!("'{name}' failed to launch"),
+            };
+            checks.push(failed("engine", told, &debug));
         }
     }
     checks.extend(operations(control).await);

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::config::LocalConfig;
-use super::control::{RecordUpdate, Request};
+use super::control::{Client, RecordUpdate, Request};
 use super::layout::EngineDir;
+use super::lock::PowerLock;
 use super::machine::{MachineRecord, machine_id};
 use super::map::{io_error, no_machine, not_running};
 use super::power::{Access, Power};
@@ -133,7 +134,14 @@ impl Inner {
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| name.starts_with("i-")) else { continue };
             let dir = EngineDir::of(&self.config.data, &MachineId::new(name)?);
-            records.extend(self.power().observe(&dir, |record| record.environment == *environment)?);
+            match self.power().observe(&dir, |record| record.environment == *environment) {
+                Ok(record) => records.extend(record),
+                // It must not hide the others; whoever asks for it alone is told what is wrong with it.
+                Err(error) if matches!(error.kind(), ErrorKind::Storage | ErrorKind::Incompatible) => {
+                    tracing::warn!(machine = name, error = %error.full_message(), "a machine cannot be listed");
+                }
+                Err(error) => return Err(error),
+            }
         }
         records.sort_by(|one, other| one.id.cmp(&other.id));
         let mut attachments: BTreeMap<MachineId, BTreeMap<DeviceName, VolumeId>> = self.volumes.attachments()?;
@@ -195,6 +203,13 @@ impl Inner {
 
     fn terminate(&self, id: &MachineId) -> Result<()> {
         let Ok(dir) = self.dir(id) else { return Ok(()) };
+        if let Err(error) = MachineRecord::load(&dir).and_then(|_| PowerLock::is_held(&dir)) {
+            tracing::warn!(machine = %id, error = %error.full_message(), "a damaged machine is terminated");
+            return match error.kind() {
+                ErrorKind::Storage => self.power().terminate_damaged(&dir),
+                _ => Err(error),
+            };
+        }
         let ended = self.attempt(&dir, |access| match access {
             Access::Free(_lock, mut record) => {
                 record.set_state(MachineState::Terminating, None);
@@ -228,8 +243,16 @@ impl Inner {
     fn run(&self, request: &RunCommand) -> Result<CommandOutput> {
         let dir = self.dir(&request.machine)?;
         // Makes the record of one that died true, and says that it is stopped.
-        if let Access::Free(_, record) = self.power().access(&dir)? {
-            return Err(not_running(record.id.as_str(), "stopped"));
+        match self.power().access(&dir) {
+            Ok(Access::Held(_)) => {}
+            Ok(Access::Free(..)) => return Err(not_running(request.machine.as_str(), "stopped")),
+            // A machine of which the record is lost may run: a studio must come off it before it can be removed.
+            Err(error) if error.kind() == ErrorKind::Storage => {
+                if Client::connect(&dir.socket()).is_err() {
+                    return Err(not_running(request.machine.as_str(), "damaged and has no power"));
+                }
+            }
+            Err(error) => return Err(error),
         }
         command::run(&dir, request)
     }
@@ -330,7 +353,7 @@ impl EngineBackend for LocalBackend {
         let id = id.clone();
         self.blocking(move |inner| {
             let dir = inner.dir(&id)?;
-            if MachineRecord::load(&dir)?.is_none() {
+            if !dir.exists() {
                 return Err(no_machine(id.as_str()));
             }
             let path = dir.log(source);

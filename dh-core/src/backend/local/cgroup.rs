@@ -80,6 +80,14 @@ fn hierarchies(mountinfo: &str, memberships: &str) -> Vec<Hierarchy> {
     found
 }
 
+/// Returns the groups of a machine that [`create`] would have made from here and that exist, for when nothing remembers them.
+pub fn of(id: &MachineId) -> Vec<PathBuf> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let hierarchies = hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    let groups = hierarchies.into_iter().map(|hierarchy| hierarchy.own.join(format!("dh-{id}")));
+    groups.filter(|group| group.is_dir()).collect()
+}
+
 /// Makes the groups of a machine where that is possible, and returns their directories.
 pub fn create(id: &MachineId, limits: Limits) -> Vec<PathBuf> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();

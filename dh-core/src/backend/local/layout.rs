@@ -25,6 +25,11 @@ impl EngineDir {
         &self.0
     }
 
+    /// Returns whether there is such a directory. What cannot be looked at counts as one.
+    pub fn exists(&self) -> bool {
+        self.0.try_exists().unwrap_or(true)
+    }
+
     /// Returns the machine's id, which is the directory's name.
     ///
     /// # Errors

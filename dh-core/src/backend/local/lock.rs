@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use super::layout::EngineDir;
-use super::map::{io_error, no_machine};
+use super::map::{incomplete, io_error, no_machine};
 use crate::domain::Result;
 
 /// A machine's power. It lasts until every copy of the descriptor is closed, in whatever process.
@@ -28,9 +28,11 @@ impl PowerLock {
     /// Takes the power; `None` when somebody has it.
     ///
     /// # Errors
-    /// `NotFound` when there is no such machine.
+    /// `NotFound` when there is no such machine; `Storage` when there is, but not its lock.
     pub fn try_take(dir: &EngineDir) -> Result<Option<Self>> {
-        let Some(file) = open(dir)? else { return Err(no_machine(&dir.id()?.to_string())) };
+        let Some(file) = open(dir)? else {
+            return Err(if dir.exists() { incomplete(&dir.lock()) } else { no_machine(&dir.id()?.to_string()) });
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -49,7 +51,9 @@ impl PowerLock {
     /// # Errors
     /// As [`Self::try_take`], but for `NotFound`.
     pub fn is_held(dir: &EngineDir) -> Result<bool> {
-        let Some(file) = open(dir)? else { return Ok(false) };
+        let Some(file) = open(dir)? else {
+            return if dir.exists() { Err(incomplete(&dir.lock())) } else { Ok(false) };
+        };
         match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
@@ -96,8 +100,9 @@ mod tests {
     fn power_lasts_until_the_last_copy_is_closed() {
         let data = tempfile::tempdir().unwrap();
         let dir = EngineDir::new(data.path().join("engines/i-00000000000000001"));
-        std::fs::create_dir_all(dir.path()).unwrap();
         assert_eq!(PowerLock::try_take(&dir).unwrap_err().kind(), ErrorKind::NotFound);
+        std::fs::create_dir_all(dir.path()).unwrap();
+        assert_eq!(PowerLock::try_take(&dir).unwrap_err().kind(), ErrorKind::Storage, "it exists, but not whole");
         let lock = PowerLock::create(&dir).unwrap();
         let passed = PowerLock::from_passed(lock.share().unwrap());
         assert!(passed.belongs_to(&dir));

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::durable;
 use super::layout::EngineDir;
-use super::map::io_error;
+use super::map::{REMOVE_HINT, incomplete, io_error};
 use super::types::INSTANCE_TYPE;
 use crate::domain::{
-    DeviceName, EngineName, EnvironmentName, IdempotencyKey, Machine, MachineId, MachineState, Result, SizeGb,
-    StateReason, StopCause, UserName, VolumeId,
+    DeviceName, EngineName, EnvironmentName, ErrorKind, IdempotencyKey, Machine, MachineId, MachineState, Result,
+    SizeGb, StateReason, StopCause, UserName, VolumeId,
 };
 
 /// The version of the record's form.
@@ -71,12 +71,18 @@ pub struct Boot {
 }
 
 impl MachineRecord {
-    /// Reads a machine's record; `None` when there is no such machine.
+    /// Reads a machine's record; `None` when there is no such machine, which is when its directory is gone.
     ///
     /// # Errors
-    /// `Storage` when it is damaged, `Incompatible` when a newer dh wrote it.
+    /// `Storage` when it is missing or damaged: the machine may live all the same. `Incompatible` when a newer dh wrote it.
     pub fn load(dir: &EngineDir) -> Result<Option<Self>> {
-        durable::read_json(&dir.record(), RECORD_SCHEMA)
+        match durable::read_json(&dir.record(), RECORD_SCHEMA) {
+            Ok(Some(record)) => Ok(Some(record)),
+            Ok(None) if !dir.exists() => Ok(None),
+            Ok(None) => Err(incomplete(&dir.record())),
+            Err(error) if error.kind() == ErrorKind::Storage => Err(error.with_hint(REMOVE_HINT)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the record. The caller holds the lock.
@@ -104,6 +110,7 @@ impl MachineRecord {
             state_reason: self.state_reason,
             launched_at: self.launched_at,
             public_ip: None,
+            engine_type: self.engine_type,
             instance_type: INSTANCE_TYPE.into(),
             boot_disk_gb: self.boot_disk_gb,
             zone: super::types::INSTANCE_TYPE.into(),
@@ -269,6 +276,13 @@ pub(super) mod tests {
         let dir = EngineDir::of(data.path(), &written.id);
         assert_eq!(MachineRecord::load(&dir).unwrap(), None);
         std::fs::create_dir_all(dir.path()).unwrap();
+        for text in [None, Some("{ not")] {
+            text.iter().for_each(|text| std::fs::write(dir.record(), text).unwrap());
+            let error = MachineRecord::load(&dir).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Storage, "a machine that cannot be read is not one that is gone");
+            assert!(error.message().contains("machine.json"), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("dh engine terminate")), "{error:?}");
+        }
         written.save(&dir).unwrap();
         assert_eq!(MachineRecord::load(&dir).unwrap(), Some(written));
     }

@@ -24,6 +24,17 @@ pub fn no_machine(id: &str) -> Error {
         .with_hint("run 'dh engine list' to see which engines there are")
 }
 
+/// What to do about a machine of which a file is missing or damaged.
+pub const REMOVE_HINT: &str = "restore that file, or remove the machine: 'dh engine terminate NAME'";
+
+/// Makes the error of a machine that exists, but not whole: it may run all the same.
+pub fn incomplete(path: &Path) -> Error {
+    Error::new(ErrorKind::Storage, format!("{} is missing", path.display()))
+        .with_context("backend", "local")
+        .with_context("path", path.display())
+        .with_hint(REMOVE_HINT)
+}
+
 /// Makes the error of something only a running machine can do.
 pub fn not_running(id: &str, state: &str) -> Error {
     Error::new(ErrorKind::Conflict, format!("machine {id} is {state}"))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::control::Client;
+use super::control::{Client, Request};
 use super::layout::EngineDir;
 use super::lock::PowerLock;
 use super::machine::{MachineRecord, Verdict, has_power, host_boot_id, judge};
@@ -92,7 +92,12 @@ impl<'a> Power<'a> {
             Some(record) if wanted(&record) => record,
             _ => return Ok(None),
         };
-        if !has_power(record.state) || PowerLock::is_held(dir)? {
+        let held = || match PowerLock::is_held(dir) {
+            // The lock's file is lost, its holder is not.
+            Err(_) if Client::connect(&dir.socket()).is_ok() => Ok(true),
+            held => held,
+        };
+        if !has_power(record.state) || held()? {
             return Ok(Some(record));
         }
         match PowerLock::try_take(dir) {
@@ -132,6 +137,39 @@ impl<'a> Power<'a> {
                 return Err(no_answer(&dir.lock()));
             }
             std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Terminates a machine whose record or lock is missing or damaged: its supervisor does it if there is one.
+    ///
+    /// # Errors
+    /// `Storage` when something is still mounted below it; `Timeout` when whoever has its power does not answer.
+    pub fn terminate_damaged(self, dir: &EngineDir) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Client::connect(&dir.socket()).and_then(|mut client| client.call(&Request::Terminate)) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                Err(_) if !dir.exists() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            let taken = match PowerLock::try_take(dir) {
+                // Nobody answers, and without a lock nobody can be waited for.
+                Err(error) if error.kind() == ErrorKind::Storage && !dir.lock().exists() => {
+                    PowerLock::create(dir).map(Some)
+                }
+                taken => taken,
+            };
+            match taken {
+                Ok(Some(_lock)) => {
+                    removal::clear_unread(dir)?;
+                    return removal::remove(dir);
+                }
+                Ok(None) if Instant::now() > deadline => return Err(no_answer(&dir.lock())),
+                Ok(None) => std::thread::sleep(PAUSE),
+                Err(_) if !dir.exists() => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 

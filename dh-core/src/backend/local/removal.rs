@@ -11,7 +11,7 @@ use super::lock::PowerLock;
 use super::machine::{MachineRecord, random_hex};
 use super::map::io_error;
 use super::volume::{Filesystem, Volumes, power_off};
-use super::{mountinfo, process};
+use super::{cgroup, mountinfo, process};
 use crate::domain::{Error, ErrorKind, MachineId, Result, Retry};
 
 /// A machine that is being made has this before its id, until it is whole.
@@ -26,6 +26,19 @@ pub fn clear(dir: &EngineDir, record: &MachineRecord) -> Result<()> {
     let groups = record.boot.as_ref().map(|boot| boot.cgroups.as_slice()).unwrap_or_default();
     for member in process::sweep(&record.id, groups) {
         tracing::warn!(machine = %record.id, pid = ?member.pid, name = member.name, "a leftover process does not die");
+    }
+    power_off(dir.path())
+}
+
+/// [`clear`] without a record to go by: every process of a machine bears its id.
+///
+/// # Errors
+/// As [`clear`].
+pub fn clear_unread(dir: &EngineDir) -> Result<()> {
+    let id = dir.id()?;
+    let groups = cgroup::of(&id);
+    for member in process::sweep(&id, &groups) {
+        tracing::warn!(machine = %id, pid = ?member.pid, name = member.name, "a leftover process does not die");
     }
     power_off(dir.path())
 }

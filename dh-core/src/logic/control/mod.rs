@@ -2,6 +2,7 @@
 
 mod agent;
 mod operations;
+mod orphans;
 mod views;
 
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::domain::{
 use crate::logic::Deps;
 use crate::logic::saga::Runner;
 use crate::ports::{
-    Capabilities, ControlPlane, Explanation, LocalCommand, LogSource, OperationQuery, ProgressSink, SessionRequest,
-    SshEntry, SubmitOptions,
+    Adopted, Capabilities, ControlPlane, Explanation, LocalCommand, LogSource, OperationQuery, Orphans, ProgressSink,
+    SessionRequest, SshEntry, SubmitOptions,
 };
 
 /// Runs everything in the calling process.
@@ -119,5 +120,13 @@ impl ControlPlane for InProcess {
 
     async fn ssh_entries(&self, all_users: bool, admin: bool) -> Result<Vec<SshEntry>> {
         self.list_ssh_entries(all_users, admin).await
+    }
+
+    async fn orphans(&self) -> Result<Orphans> {
+        self.find_orphans().await
+    }
+
+    async fn adopt(&self) -> Result<Adopted> {
+        self.adopt_orphans().await
     }
 }

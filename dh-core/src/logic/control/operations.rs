@@ -141,7 +141,11 @@ impl InProcess {
                     rules::may_change_studio(spec, &self.find_studio(user).await?)?;
                 }
                 if let Some(name) = spec.engine() {
-                    let view = self.view_engine(name.as_str()).await?;
+                    let (view, unreadable) = self.look_at_engine(name.as_str()).await?;
+                    let leaves = matches!(spec, OperationSpec::Terminate { .. } | OperationSpec::Detach { .. });
+                    if let Some(error) = unreadable.filter(|_| !leaves) {
+                        return Err(error);
+                    }
                     if spec.studio().is_some() {
                         rules::may_attach_to(&view.engine, view.machine)?;
                     } else {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::InProcess;
-use crate::domain::{Engine, EngineState, EngineView, Error, ErrorKind, Machine, MachineId, Result, Studio};
+use crate::domain::{
+    Engine, EngineState, EngineView, Error, ErrorKind, Machine, MachineId, Result, StateReason, StopCause, Studio,
+};
+use crate::logic::rules;
 use crate::ports::{SshEntry, StateStoreExt, find_engine};
 
 /// Names at least this much alike are suggested (Jaro-Winkler, 0 to 1).
@@ -23,25 +26,52 @@ impl InProcess {
         let machines = deps.backend.list_machines(deps.environment()).await?;
         let mut machines: BTreeMap<MachineId, Machine> =
             machines.into_iter().map(|machine| (machine.id.clone(), machine)).collect();
-        Ok(engines
-            .into_iter()
-            .map(|found| {
-                let machine = found.value.machine.as_ref().and_then(|id| machines.remove(id));
-                view(found.value, machine, &studios)
-            })
-            .collect())
+        let mut views = Vec::new();
+        for found in engines {
+            let machine = found.value.machine.as_ref().and_then(|id| machines.remove(id));
+            views.push(match (&found.value.machine, machine) {
+                // A list leaves out what cannot be read: only a look at it alone tells that from what is gone.
+                (Some(id), None) => {
+                    let described = deps.backend.describe_machine(id).await;
+                    self.view_described(found.value, described, &studios)?.0
+                }
+                (_, machine) => view(found.value, machine, &studios),
+            });
+        }
+        Ok(views)
     }
 
     pub(super) async fn view_engine(&self, name_or_id: &str) -> Result<EngineView> {
+        self.look_at_engine(name_or_id).await.map(|(view, _)| view)
+    }
+
+    /// Returns an engine, and what is wrong with its machine where the backend cannot read what it keeps of it.
+    pub(super) async fn look_at_engine(&self, name_or_id: &str) -> Result<(EngineView, Option<Error>)> {
         let deps = &self.deps;
         let Some(found) = find_engine(&*deps.store, deps.environment(), name_or_id).await? else {
             return Err(self.no_engine(name_or_id).await?);
         };
-        let machine = match &found.value.machine {
-            Some(id) => deps.backend.describe_machine(id).await?,
-            None => None,
+        let described = match &found.value.machine {
+            Some(id) => deps.backend.describe_machine(id).await,
+            None => Ok(None),
         };
-        Ok(view(found.value, machine, &self.list_studios().await?))
+        self.view_described(found.value, described, &self.list_studios().await?)
+    }
+
+    fn view_described(
+        &self,
+        engine: Engine,
+        described: Result<Option<Machine>>,
+        studios: &[Studio],
+    ) -> Result<(EngineView, Option<Error>)> {
+        let error = match described {
+            Ok(machine) => return Ok((view(engine, machine, studios), None)),
+            Err(error) if rules::is_unreadable(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let message = error.full_message();
+        let reason = StateReason { cause: StopCause::Died, message, at: self.deps.clock.now() };
+        Ok((EngineView { state_reason: Some(reason), ..view(engine, None, studios) }, Some(error)))
     }
 
     async fn no_engine(&self, name: &str) -> Result<Error> {

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::joint::{self, user};
-use super::{Output, Step, StepContext, reserve};
+use super::{Output, Step, StepContext, agent_call, reserve};
 use crate::domain::{
-    Engine, Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, StudioAttachment, StudioStatus, VolumeId,
+    Engine, Error, ErrorKind, IdlePolicy, MachineId, MachineState, OperationSpec, Result, StudioAttachment,
+    StudioStatus, VolumeId,
 };
 use crate::logic::rules;
 use crate::ports::{AttachVolume, StateStoreExt};
@@ -52,7 +53,12 @@ impl Step for Reserve {
 
 /// Whether the machine can run commands now.
 async fn runs(cx: &StepContext<'_>, machine: &MachineId) -> Result<bool> {
-    let Some(machine) = cx.deps.backend.describe_machine(machine).await? else { return Ok(false) };
+    let described = match cx.deps.backend.describe_machine(machine).await {
+        // Of what cannot be read nobody knows: its agent answers, or there is none.
+        Err(error) if rules::is_unreadable(&error) => return answers(cx, machine).await,
+        described => described?,
+    };
+    let Some(machine) = described else { return Ok(false) };
     match machine.state {
         MachineState::Running => Ok(true),
         MachineState::Hibernated => {
@@ -60,6 +66,14 @@ async fn runs(cx: &StepContext<'_>, machine: &MachineId) -> Result<bool> {
                 .with_hint(format!("start it first: dh engine start {}", machine.engine)))
         }
         _ => Ok(false),
+    }
+}
+
+async fn answers(cx: &StepContext<'_>, machine: &MachineId) -> Result<bool> {
+    match agent_call::call::<IdlePolicy>(cx.deps, machine, &["policy"], Vec::new()).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

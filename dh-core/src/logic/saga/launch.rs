@@ -132,10 +132,13 @@ impl Step for Launch {
     }
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<()> {
-        // An answer may have been lost after the machine was made. The name is ours alone, so whatever carries it is ours.
-        let name = wanted(cx).engine;
+        // An answer may have been lost after the machine was made. The name is ours alone, so whatever carries it is ours,
+        // but for what was there before: the machine of another engine, or of one whose record was lost.
+        let (name, began) = (wanted(cx).engine, cx.operation.created_at.as_second());
         for machine in cx.deps.backend.list_machines(cx.deps.environment()).await? {
-            if machine.engine == *name {
+            let other = cx.deps.store.load_by_alias::<Engine>(cx.deps.environment(), machine.id.as_str()).await?;
+            let foreign = other.is_some_and(|found| found.value.name != *name);
+            if machine.engine == *name && !foreign && machine.launched_at.as_second() >= began {
                 cx.deps.backend.terminate_machine(&machine.id).await?;
                 wait::for_gone(cx.deps, &machine.id).await?;
             }

@@ -42,7 +42,11 @@ impl Step for Reserve {
         };
         let before = wait::load(cx.deps, name(cx)).await?.value;
         let described = match &before.machine {
-            Some(id) => cx.deps.backend.describe_machine(id).await?,
+            Some(id) => match cx.deps.backend.describe_machine(id).await {
+                // What cannot be read can still be terminated.
+                Err(error) if rules::is_unreadable(&error) && matches!(spec, OperationSpec::Terminate { .. }) => None,
+                described => described?,
+            },
             None => None,
         };
         let machine = described.as_ref();
@@ -62,7 +66,14 @@ impl Step for Reserve {
         let Some(id) = machine(cx).filter(|_| matches!(cx.operation.spec, OperationSpec::Terminate { .. })) else {
             return reserve::release_engine_as_it_is(cx, name(cx)).await;
         };
-        match cx.deps.backend.describe_machine(&id).await?.map(|machine| machine.state) {
+        let described = match cx.deps.backend.describe_machine(&id).await {
+            // It may live: the record stays, for whoever tries again.
+            Err(error) if rules::is_unreadable(&error) => {
+                return reserve::release_engine(cx, name(cx), EngineState::Failed).await;
+            }
+            described => described?,
+        };
+        match described.map(|machine| machine.state) {
             // From termination there is no way back.
             None | Some(MachineState::Terminating | MachineState::Terminated) => {
                 wait::for_gone(cx.deps, &id).await?;

@@ -68,7 +68,10 @@ pub(crate) async fn release_engine(cx: &StepContext<'_>, name: &EngineName, stat
 pub(crate) async fn release_engine_as_it_is(cx: &StepContext<'_>, name: &EngineName) -> Result<()> {
     let Some(found) = cx.deps.store.load::<Engine>(cx.deps.environment(), name.as_str()).await? else { return Ok(()) };
     let machine = match &found.value.machine {
-        Some(id) => cx.deps.backend.describe_machine(id).await?,
+        Some(id) => match cx.deps.backend.describe_machine(id).await {
+            Err(error) if rules::is_unreadable(&error) => None,
+            described => described?,
+        },
         None => None,
     };
     let state = match machine.map(|machine| machine.state) {

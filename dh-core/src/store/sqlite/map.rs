@@ -61,7 +61,7 @@ pub(super) fn from_io(error: std::io::Error, path: &Path) -> Error {
 fn damaged(path: &Path) -> Error {
     let shown = path.display();
     Error::new(ErrorKind::Storage, format!("the state in {shown} is damaged"))
-        .with_hint(format!("put a backup of {shown} back, or move it aside and run 'dh doctor'"))
+        .with_hint(format!("put a backup of {shown} back, or move {shown}* aside and run 'dh doctor --adopt'"))
 }
 
 /// A dh that came later wrote the file.

@@ -37,6 +37,7 @@ impl World {
             state_reason: None,
             launched_at: now.wall,
             public_ip: None,
+            engine_type: request.engine_type.clone(),
             instance_type: engine_type.instance_type.clone(),
             boot_disk_gb: request.boot_disk_gb,
             zone: self.machine_zone.clone(),

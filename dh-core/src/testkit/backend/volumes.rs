@@ -36,6 +36,7 @@ impl World {
             size_gb: request.size_gb,
             zone: self.volume_zone.clone(),
             attachment: None,
+            epoch: 0,
             caveat: None,
         };
         let fake = FakeVolume {
@@ -60,6 +61,7 @@ impl World {
             device: attachment.device,
             state: attachment.state,
         });
+        volume.epoch = fake.epoch;
         Some(volume)
     }
 

@@ -191,6 +191,7 @@ impl From<VolumeRecord> for Volume {
                 device: held.device,
                 state: AttachmentState::Attached,
             }),
+            epoch: record.epoch,
             caveat: (record.backing == Backing::Directory).then(|| CAVEAT.into()),
         }
     }
