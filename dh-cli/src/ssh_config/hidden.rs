@@ -26,16 +26,14 @@ impl Hidden<'_> {
         let Self { names, line, option, under } = self;
         let names = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
         let of = under.as_ref().map_or_else(String::new, |(head, _)| format!(" (of '{head}')"));
-        let why = match *option {
-            // The one option whose values add up.
-            _ => "ssh takes what comes first",
-        };
         let advice = match under {
             Some((_, head)) => format!("move the lines from '{BEGIN}' to '{END}' above line {head}"),
             // Below the block it would belong to the block's last entry.
             None => format!("move it below '{END}', under a line 'Host *'"),
         };
-        format!("line {line} sets {option}{of} for {names} before dh's entries do, and {why}; {advice}")
+        format!(
+            "line {line} sets {option}{of} for {names} before dh's entries do, and ssh takes what comes first; {advice}"
+        )
     }
 }
 
