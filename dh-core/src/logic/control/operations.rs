@@ -47,8 +47,15 @@ impl InProcess {
             }
             let ended = match spec {
                 // What these remove or give up need not be finished first.
-                OperationSpec::Terminate { .. } if matches!(other.spec, OperationSpec::Launch { .. }) => {
-                    self.cancel_operation(&other.id, progress.clone()).await
+                OperationSpec::Terminate { engine } if matches!(other.spec, OperationSpec::Launch { .. }) => {
+                    let undone = self.cancel_operation(&other.id, progress.clone()).await;
+                    // A launch that is undone leaves nothing to terminate.
+                    if let Ok(undone) = &undone
+                        && self.deps.store.load::<Engine>(self.deps.environment(), engine.as_str()).await?.is_none()
+                    {
+                        return Ok(Some(undone.clone()));
+                    }
+                    undone
                 }
                 OperationSpec::ResetStudio { .. } => self.cancel_operation(&other.id, progress.clone()).await,
                 _ => self.runner.drive(&other.id, progress.clone()).await,
@@ -88,7 +95,9 @@ impl InProcess {
             }
             return Ok(Some(other));
         }
-        Ok(None)
+        // One that was cut off before it took hold of anything: whoever goes on with it would be in our way.
+        let interrupted = self.interrupted_operations().await?;
+        Ok(interrupted.into_iter().find(|other| concern_the_same(spec, &other.spec)))
     }
 
     fn is_free(&self, operation: &Operation) -> bool {
@@ -122,6 +131,7 @@ impl InProcess {
                         rules::may_attach_to(&view.engine, view.machine)?;
                     } else {
                         rules::may_operate(spec, &view.engine, view.machine.as_ref(), deps.backend.capabilities())?;
+                        rules::would_change(spec, &view)?;
                     }
                 }
                 Ok(())
@@ -214,6 +224,15 @@ impl InProcess {
     pub(super) async fn find_studio(&self, user: &crate::domain::UserName) -> Result<Studio> {
         let found = find_studio(&*self.deps.store, self.deps.environment(), user).await?;
         found.map(|found| found.value).ok_or_else(|| rules::no_studio(user))
+    }
+}
+
+/// Whether two operations would take hold of the same engine or studio.
+fn concern_the_same(one: &OperationSpec, other: &OperationSpec) -> bool {
+    match (one.studio(), other.studio()) {
+        (Some(one), Some(other)) => one == other,
+        (_, None) => one.engine().is_some() && one.engine() == other.engine(),
+        (None, Some(_)) => false,
     }
 }
 
