@@ -3,7 +3,7 @@
 use dh_core::domain::{EngineState, OperationSpec};
 use dh_core::ports::SubmitOptions;
 
-use super::confirm_detaching;
+use super::{confirm_detaching, tell_detached};
 use crate::cli::ResizeEngine;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -13,13 +13,16 @@ use crate::terminal::confirm;
 pub async fn resize(context: &Context, args: &ResizeEngine) -> Result<(), Failure> {
     let view = context.control.engine(&args.one.engine).await?;
     let (name, size) = (&view.engine.name, args.size);
-    if !args.force {
+    // Without room to grow it is refused: a question whose yes is then refused is none.
+    let sure = args.force || size <= view.engine.boot_disk_gb;
+    if !sure {
         let question = format!("Resize boot disk of engine '{name}' from {} to {size}?", view.engine.boot_disk_gb);
         confirm(&context.screen, &*context.terminal, &question, "-f")?;
     }
-    let detach_studios = !args.online && confirm_detaching(context, &view, args.force, "-f")?;
+    let detach_studios = !args.online && confirm_detaching(context, &view, sure, "-f")?;
     let spec = OperationSpec::ResizeEngine { engine: name.clone(), size_gb: size, online: args.online };
     let operation = operate::submit(context, spec, SubmitOptions { detach_studios }).await?;
+    tell_detached(context, &view, detach_studios);
     context.screen.result(&format!("✓ Boot disk resize initiated for '{name}'"))?;
     if !args.online {
         if view.state != EngineState::Stopped {

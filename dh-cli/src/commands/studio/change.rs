@@ -63,7 +63,7 @@ pub async fn resize(context: &Context, args: &ResizeStudio) -> Result<(), Failur
     let studio = context.studio_of(&user).await?;
     let (old, new) = (studio.size_gb, args.size);
     refuse_while_attached(&studio, "resizing")?;
-    if !args.yes {
+    if !args.yes && new > old {
         confirm(&context.screen, &*context.terminal, &format!("Resize studio from {old} to {new}?"), "-y")?;
     }
     let spec = OperationSpec::ResizeStudio { user, size_gb: new };
