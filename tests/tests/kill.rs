@@ -3,24 +3,19 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use dh_tests::{Home, until};
-use rustix::process::{Pid, Signal, kill_process};
+use dh_tests::{Home, send, until};
+use rustix::process::Signal;
 
 const STEPS: [&str; 6] =
     ["validate_engine", "find_device_slot", "attach_volume", "resolve_device", "mount_filesystem", "update_state"];
 
 fn kill(pid: u32) {
-    // It may have ended by itself in the meantime.
-    let _ = kill_process(Pid::from_raw(pid as i32).expect("a process id"), Signal::KILL);
+    send(pid, Signal::KILL);
 }
 
-/// The engine's agent: the `dh-agent run` of this home.
+/// The engine's agent.
 fn agent(home: &Home) -> Option<u32> {
-    home.processes().into_iter().find(|pid| {
-        let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = cmdline.split(|byte| *byte == 0);
-        words.next().is_some_and(|program| program.ends_with(b"dh-agent")) && words.next() == Some(b"run")
-    })
+    home.process("dh-agent", "run")
 }
 
 /// Attaches, and kills when a step has begun. Returns whether the command was killed before its end.
