@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that dependencies point inward: between the rooms of dh-core, between backends, and between crates.
+"""Checks that dependencies point inward: between the rooms of dh-core, between backends, and between crates; and that
+`domain` and `logic` are pure.
 
     scripts/directions.py [ROOT]
 
@@ -103,6 +104,25 @@ def check_rooms(src: Path) -> list[str]:
     return wrong
 
 
+# What `domain` and `logic` must come by through a port: the clock, the disk, the network, the environment, processes,
+# randomness. Clippy's `disallowed-methods` names the replacement for the commonest; this finds the rest.
+PURE = {"domain", "logic"}
+WORLD = re.compile(
+    r"\b(?:std::(?:fs|net|env|process|os|io)\b|std::time::(?:SystemTime|Instant)|tokio::(?:fs|net|process|time|signal)\b"
+    r"|(?:Timestamp|Zoned|SystemTime|Instant)::now|RandomState|rustix::|libc::|rand::|getrandom::|(?:env|dbg|print|println|eprintln)!)"
+)
+
+
+def check_purity(src: Path) -> list[str]:
+    wrong = []
+    for source in sources(src):
+        if source.module and source.module[0] in PURE:
+            for match in WORLD.finditer(source.code):
+                here = f"{source.path}:{source.line(match.start())}"
+                wrong.append(f"{here}: {source.module[0]} may not reach for the world ({match[0]}): ask a port")
+    return wrong
+
+
 def check_crates(root: Path) -> list[str]:
     command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"]
     metadata = json.loads(subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE).stdout)
@@ -122,7 +142,7 @@ def check_crates(root: Path) -> list[str]:
 def main() -> int:
     root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent)
     src = root / "dh-core" / "src"
-    wrong = check_rooms(src) + check_crates(root)
+    wrong = check_rooms(src) + check_purity(src) + check_crates(root)
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:

@@ -68,6 +68,23 @@ class Directions(House):
                 self.refuses("directions.py", f"{path}:{line}: {says}")
                 (self.root / "dh-core/src" / path).unlink()
 
+    def test_domain_and_logic_do_not_reach_for_the_world(self):
+        for text in (
+            "fn f() { std::fs::File::open(x); }",
+            "use std::net::TcpStream;",
+            "use std::env;",
+            "fn f() { jiff::Zoned::now(); }",
+            "fn f() { tokio::time::sleep(x); }",
+            "use std::collections::hash_map::RandomState;",
+            "fn f() { std::process::id(); }",
+        ):
+            for room in ("domain", "logic"):
+                with self.subTest(text, room=room):
+                    self.write(f"dh-core/src/{room}/a.rs", text)
+                    self.refuses("directions.py", f"{room}/a.rs:1: {room} may not reach for the world")
+                    self.write(f"dh-core/src/{room}/a.rs", f"#[cfg(test)]\nmod tests {{ {text} }}\n")
+                    self.accepts("directions.py")
+
     def test_backends_do_not_know_each_other(self):
         self.write("dh-core/src/backend/aws/mod.rs", "")
         self.write("dh-core/src/backend/local/mod.rs", "use crate::backend::aws::Client;\n")

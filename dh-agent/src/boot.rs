@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dh_core::logic::idle::Moment;
-use dh_core::ports::Clock;
+use dh_core::ports::{BootTime, Clock};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::layout::Layout;
@@ -22,13 +22,23 @@ impl Boots {
 
     /// Returns the boot's id. Where it cannot be read the answer is one that no boot has: time is counted anew.
     pub fn id(&self) -> String {
-        match std::fs::read_to_string(&self.path) {
-            Ok(text) => text.trim().to_owned(),
-            Err(error) => {
+        self.known().unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    fn known(&self) -> Option<String> {
+        std::fs::read_to_string(&self.path)
+            .inspect_err(|error| {
                 tracing::warn!(path = %self.path.display(), %error, "cannot tell which boot this is");
-                "unknown".to_owned()
-            }
-        }
+            })
+            .ok()
+            .map(|text| text.trim().to_owned())
+            .filter(|id| !id.is_empty())
+    }
+
+    /// Returns the time by this boot's clock, where it is known which boot this is.
+    pub fn time(&self, clock: &dyn Clock) -> Option<BootTime> {
+        let since_boot = clock.since_boot();
+        Some(BootTime { id: self.known()?, since_boot })
     }
 
     /// Returns this moment. The id is read last: whoever was frozen in between finds that it has changed.

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use dh_core::backend::local::durable::{lock, storage_error};
+use dh_core::backend::local::durable::lock;
+use dh_core::backend::local::map::io_error;
 use dh_core::connect::SystemClock;
 use dh_core::domain::{DURATION_MAX, Error, ErrorKind, Result};
 use dh_core::logic::idle::{IdlePhase, IdleState};
 use dh_core::ports::Clock;
+use dh_core::sensor::CoffeeLock;
 use dh_core::wire::CoffeeReply;
 use jiff::Timestamp;
 
@@ -36,25 +38,26 @@ pub fn run(args: &CoffeeArgs) -> Result<CoffeeReply> {
     let config = load_config()?;
     let layout = Layout::of(&config);
     layout.make()?;
-    let until = args.seconds.map(|seconds| SystemClock.now() + Duration::from_secs(seconds));
+    let boot = Boots::of(&layout).time(&SystemClock);
+    let held = args.seconds.map(|seconds| CoffeeLock::lasting(Duration::from_secs(seconds), SystemClock.now(), boot));
     {
         let _first = lock(&layout.commit_lock(), PATIENCE)?;
-        match until {
-            Some(until) => {
+        match &held {
+            Some(held) => {
                 refuse_when_too_late(&layout, config.engine.as_str())?;
-                files::replace(&layout.coffee(), format!("{until}\n").as_bytes())?;
+                files::replace(&layout.coffee(), held.to_string().as_bytes())?;
             }
             None => remove(&layout.coffee())?,
         }
     }
     poke::poke(&layout.poke());
-    Ok(CoffeeReply { until })
+    Ok(CoffeeReply { until: held.map(|held| held.until) })
 }
 
 /// Returns until when the engine is held, where it is.
-pub fn until(layout: &Layout, now: Timestamp) -> Option<Timestamp> {
-    let text = files::read(&layout.coffee()).ok()??;
-    text.trim().parse::<Timestamp>().ok().filter(|until| *until > now)
+pub fn until(layout: &Layout, clock: &dyn Clock) -> Option<Timestamp> {
+    let held = CoffeeLock::parse(&files::read(&layout.coffee()).ok()??)?;
+    held.ends_at(clock.now(), Boots::of(layout).time(clock).as_ref())
 }
 
 /// A stop that has been asked for, or is about to be, cannot be taken back; one that failed can.
@@ -73,7 +76,7 @@ fn refuse_when_too_late(layout: &Layout, engine: &str) -> Result<()> {
 
 fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(storage_error("cannot remove", path, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("cannot remove", path, error)),
         _ => Ok(()),
     }
 }

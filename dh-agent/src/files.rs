@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use dh_core::backend::local::durable::storage_error;
+use dh_core::backend::local::map::io_error;
 use dh_core::domain::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     };
     write().map_err(|source| {
         let _ = std::fs::remove_file(&new);
-        storage_error("cannot write", path, source)
+        io_error("cannot write", path, source)
     })
 }
 
@@ -35,6 +35,6 @@ pub fn read(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(storage_error("cannot read", path, source)),
+        Err(source) => Err(io_error("cannot read", path, source)),
     }
 }

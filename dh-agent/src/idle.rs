@@ -280,7 +280,7 @@ fn status(parts: &Parts, policy: &IdlePolicy, step: &Step, readings: &[Reading])
         timeout: policy.idle_timeout,
         reason: step.decision.reason.clone(),
         readings: readings.to_vec(),
-        coffee_until: coffee::until(&parts.layout, now),
+        coffee_until: coffee::until(&parts.layout, &*parts.clock),
         stop_at: step.stop_at.map(|at| now + at.saturating_sub(since_boot)),
         at: now,
     }

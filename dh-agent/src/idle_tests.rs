@@ -7,6 +7,7 @@ use dh_core::ports::{StateStore, StateStoreExt};
 use dh_core::store::MemoryStore;
 use dh_core::testkit::TestClock;
 use jiff::SignedDuration;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::testing::{self, FakeHost, FakePower, FakeSensor, Told};
@@ -19,6 +20,8 @@ struct World {
     power: Arc<FakePower>,
     store: Arc<MemoryStore>,
     store_fails: bool,
+    /// Where the studios take their time to be mounted: the agent's end of it.
+    slow_start: Option<Option<oneshot::Sender<Vec<String>>>>,
     policy: IdlePolicy,
     bootstrap: watch::Sender<Bootstrap>,
     agent: Option<IdleLoop>,
@@ -44,6 +47,7 @@ impl World {
             power,
             store,
             store_fails: false,
+            slow_start: None,
             policy: testing::policy(60, 30),
             bootstrap: watch::channel(testing::ready()).0,
             agent: None,
@@ -74,8 +78,19 @@ impl World {
         };
         let config = testing::config(&self.root());
         let clock: Arc<dyn Clock> = self.clock.clone();
-        let (reporter, writer) =
-            Reporter::new(config.environment, config.engine.clone(), self.bootstrap.subscribe(), clock.clone(), open);
+        let (started, start) = oneshot::channel();
+        match &self.slow_start {
+            Some(_) => self.slow_start = Some(Some(started)),
+            None => started.send(Vec::new()).unwrap(),
+        }
+        let (reporter, writer) = Reporter::new(
+            config.environment,
+            config.engine.clone(),
+            self.bootstrap.subscribe(),
+            clock.clone(),
+            start,
+            open,
+        );
         tokio::spawn(writer.run());
         let parts = Parts {
             engine: config.engine,
@@ -390,4 +405,26 @@ async fn no_look_is_taken_more_often_than_the_tick_but_for_the_two_that_are_due(
     let ticks = 59 / world.policy.tick().as_secs() as usize;
     let looks = world.sensor.looks.load(Ordering::SeqCst);
     assert!(looks <= ticks + 3, "{looks} looks in {ticks} ticks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_reported_before_the_studios_are_mounted_and_what_is_not_is_told_with_the_first() {
+    let mut world = World::new().await;
+    world.slow_start = Some(None);
+    world.turn(Duration::from_secs(20)).await;
+    assert!(!world.ledger().is_empty(), "it looks meanwhile");
+    let before = world.engine().await;
+    assert!(before.idle.is_none() && before.bootstrap.stages.is_empty(), "{before:?}");
+    let started = world.slow_start.take().unwrap().unwrap();
+    started.send(vec!["the studio of alice is not mounted".into()]).unwrap();
+    world.turn(Duration::from_secs(1)).await;
+    let after = world.engine().await;
+    assert_eq!(after.problems, ["the studio of alice is not mounted"]);
+    assert!(after.idle.is_some() && after.bootstrap.is_ready());
+
+    // The next start, with all of them mounted.
+    world.kill();
+    world.boot("second");
+    world.turn(Duration::from_secs(1)).await;
+    assert!(world.engine().await.problems.is_empty());
 }

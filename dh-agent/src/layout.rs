@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use dh_core::backend::local::durable::{read_json, storage_error};
+use dh_core::backend::local::durable::read_json;
+use dh_core::backend::local::map::io_error;
 use dh_core::domain::{Error, ErrorKind, Result};
 use dh_core::wire::{AGENT_CONFIG_VARIABLE, AgentConfig};
 
@@ -53,7 +54,7 @@ impl Layout {
     /// What must be there before anything else can be written.
     pub fn make(&self) -> Result<()> {
         for directory in [self.var(), self.root.join("log")] {
-            std::fs::create_dir_all(&directory).map_err(|source| storage_error("cannot make", &directory, source))?;
+            std::fs::create_dir_all(&directory).map_err(|source| io_error("cannot make", &directory, source))?;
         }
         Ok(())
     }

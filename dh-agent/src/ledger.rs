@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use dh_core::backend::local::durable::storage_error;
+use dh_core::backend::local::map::io_error;
 use dh_core::domain::{Error, ErrorKind, Result};
 use dh_core::logic::idle::LedgerEntry;
 
@@ -31,7 +31,7 @@ impl Ledger {
         line.push(b'\n');
         self.write(&line).map_err(|source| {
             self.open = None;
-            storage_error("cannot write", &self.path, source)
+            io_error("cannot write", &self.path, source)
         })
     }
 

@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         Cli::Policy(args) => policy::run(&args).and_then(|policy| print(&policy)),
         Cli::Status => status::run().and_then(|status| print(&status)),
         Cli::Mount(args) => mount::mount(&args).and_then(|reply| print(&reply)),
-        Cli::Unmount(args) => mount::unmount(&args),
+        Cli::Unmount(args) => mount::unmount(&args).and_then(|reply| print(&reply)),
         Cli::Remount => mount::remount(),
         Cli::Supervise(args) => supervise::run(&args),
         // A session talks to a person, and its exit code is that of the command.

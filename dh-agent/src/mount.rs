@@ -63,7 +63,7 @@ pub fn mount(args: &MountArgs) -> Result<MountReply> {
 }
 
 /// Unmounts a studio; one that is not mounted is left alone.
-pub fn unmount(args: &UnmountArgs) -> Result<()> {
+pub fn unmount(args: &UnmountArgs) -> Result<MountReply> {
     let place = Place::of(&crate::layout::load_config()?)?;
     Studio::new(&place, &Installed, &args.volume, &args.user).unmount()
 }
@@ -81,8 +81,15 @@ pub fn remount_all(config: &AgentConfig) -> Vec<Error> {
     let records = Place::of(config).and_then(|place| state::load(&place)).map(|state| state.mounts);
     let failed: Vec<Error> = match records {
         Ok(records) => std::thread::scope(|scope| {
-            let children: Vec<_> =
-                records.iter().map(|(volume, record)| scope.spawn(move || remount_one(volume, record))).collect();
+            let children: Vec<_> = records
+                .iter()
+                .map(|(volume, record)| {
+                    scope.spawn(move || {
+                        remount_one(volume, record)
+                            .map_err(|error| error.with_context("volume", volume).with_context("user", &record.user))
+                    })
+                })
+                .collect();
             children.into_iter().filter_map(|child| child.join().ok().and_then(Result::err)).collect()
         }),
         Err(error) => vec![error],
@@ -91,6 +98,22 @@ pub fn remount_all(config: &AgentConfig) -> Vec<Error> {
         tracing::error!(error = %error.full_message(), hint = error.hint(), "a studio was not mounted again");
     }
     failed
+}
+
+/// Says for people what was not mounted again, why, and what to do.
+pub fn problem(error: &Error) -> String {
+    let context = error.context();
+    let find = |wanted| context.iter().find(|(key, _)| *key == wanted).map(|(_, value)| value.as_str());
+    let mut text = match (find("user"), find("volume")) {
+        (Some(user), Some(volume)) => {
+            format!("the studio of {user} ({volume}) is not mounted: {}", error.full_message())
+        }
+        _ => format!("the studios are not mounted: {}", error.full_message()),
+    };
+    if let Some(hint) = error.hint() {
+        text = format!("{text}; {hint}");
+    }
+    text
 }
 
 fn remount_one(volume: &VolumeId, record: &state::Mounted) -> Result<()> {
@@ -117,7 +140,7 @@ fn remount_one(volume: &VolumeId, record: &state::Mounted) -> Result<()> {
         Ok(stored) => Error::from(stored),
         Err(_) => Error::new(ErrorKind::Failed, format!("dh-agent mount ended with {}: {last}", output.status)),
     };
-    Err(error.with_context("volume", volume))
+    Err(error)
 }
 
 #[cfg(test)]

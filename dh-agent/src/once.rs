@@ -27,7 +27,7 @@ pub async fn run() -> Result<IdleStatus> {
         timeout: policy.idle_timeout,
         reason: step.decision.reason,
         readings,
-        coffee_until: coffee::until(&layout, now),
+        coffee_until: coffee::until(&layout, &SystemClock),
         stop_at: step.stop_at.map(|stop_at| now + stop_at.saturating_sub(at.since_boot)),
         at: now,
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dh_core::domain::{Bootstrap, Engine, EngineName, EngineState, EnvironmentName, IdleStatus, Result};
 use dh_core::ports::{Clock, StateStore, StateStoreExt};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// The pause after the first failed write; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -45,15 +45,19 @@ pub struct Writer {
     clock: Arc<dyn Clock>,
     environment: EnvironmentName,
     engine: EngineName,
+    start: oneshot::Receiver<Vec<String>>,
 }
 
 impl Reporter {
     /// Makes both ends. The store is opened when there is something to write, and again after each failure.
+    ///
+    /// Nothing is written before the start is over, and then first of all what could not be done in it.
     pub fn new(
         environment: EnvironmentName,
         engine: EngineName,
         bootstrap: watch::Receiver<Bootstrap>,
         clock: Arc<dyn Clock>,
+        start: oneshot::Receiver<Vec<String>>,
         open: impl Fn() -> Result<Arc<dyn StateStore>> + Send + 'static,
     ) -> (Self, Writer) {
         let (wanted, wanted_end) = watch::channel(Wanted::default());
@@ -66,6 +70,7 @@ impl Reporter {
             clock: clock.clone(),
             environment,
             engine,
+            start,
         };
         (Self { wanted, written: written_end, clock }, writer)
     }
@@ -112,7 +117,7 @@ fn is_news(last: &IdleStatus, now: &IdleStatus) -> bool {
     let same = last.is_idle == now.is_idle
         && last.timeout == now.timeout
         && last.reason == now.reason
-        && last.coffee_until == now.coffee_until
+        && near(last.coffee_until, now.coffee_until)
         && near(last.idle_since, now.idle_since)
         && near(last.stop_at, now.stop_at)
         && last.readings.len() == now.readings.len()
@@ -132,6 +137,8 @@ impl Writer {
         // What an agent before this one has done is told, too.
         self.bootstrap.mark_changed();
         let mut bootstrapping = true;
+        // Whoever waits for the engine takes the first report for the word that its studios are there.
+        let mut problems = Some((&mut self.start).await.unwrap_or_default());
         loop {
             tokio::select! {
                 changed = self.wanted.changed() => if changed.is_err() { return },
@@ -142,8 +149,10 @@ impl Writer {
             }
             loop {
                 let wanted = self.wanted.borrow_and_update().clone();
-                match self.write(&mut store, &wanted).await {
+                match self.write(&mut store, &wanted, problems.as_ref()).await {
                     Ok(()) => {
+                        // Once told they are the store's: a studio that is mounted later is no problem any more.
+                        problems = None;
                         pause = FIRST_PAUSE;
                         self.written.send_replace(wanted.number);
                         break;
@@ -159,7 +168,12 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, store: &mut Option<Arc<dyn StateStore>>, wanted: &Wanted) -> Result<()> {
+    async fn write(
+        &mut self,
+        store: &mut Option<Arc<dyn StateStore>>,
+        wanted: &Wanted,
+        problems: Option<&Vec<String>>,
+    ) -> Result<()> {
         let store = match store {
             Some(store) => store,
             None => store.insert((self.open)()?),
@@ -169,6 +183,9 @@ impl Writer {
             let before = engine.clone();
             if !bootstrap.stages.is_empty() {
                 engine.bootstrap = bootstrap.clone();
+            }
+            if let Some(problems) = problems {
+                engine.problems.clone_from(problems);
             }
             if wanted.idle.is_some() {
                 engine.idle = wanted.idle.clone();

@@ -12,7 +12,7 @@ use dh_core::store::SqliteStore;
 use dh_core::wire::{AgentConfig, AgentStore};
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::bootstrap::{self, Bootstrapper};
 use crate::idle::{IdleLoop, Parts};
@@ -41,11 +41,13 @@ pub async fn run() -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let senses = Arc::new(Senses::stock(host(&config, &layout, true)?));
     let (publish, progress) = watch::channel(bootstrap::stored(&layout, &config).ok().flatten().unwrap_or_default());
+    let (started, start) = oneshot::channel();
     let (reporter, writer) = Reporter::new(
         config.environment.clone(),
         config.engine.clone(),
         progress.clone(),
         clock.clone(),
+        start,
         store(&config)?,
     );
     write_aside(writer)?;
@@ -60,9 +62,12 @@ pub async fn run() -> Result<()> {
         reporter,
         bootstrap: progress.clone(),
     };
-    // Studios that were mounted when the power went off. Each may take as long as its disk does.
+    // Studios that were mounted when the power went off. Each may take as long as its disk does, up to a deadline; looking
+    // for use goes on meanwhile, and reporting waits.
     let studios = config.clone();
-    tokio::task::spawn_blocking(move || mount::remount_all(&studios));
+    tokio::task::spawn_blocking(move || {
+        started.send(mount::remount_all(&studios).iter().map(mount::problem).collect())
+    });
     let bootstrapper = Bootstrapper::new(config.clone(), layout.clone(), clock, senses, publish);
     tokio::spawn(Arc::new(bootstrapper).run());
     turn(IdleLoop::new(parts), &layout, progress, &mut ended).await;

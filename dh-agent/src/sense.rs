@@ -68,7 +68,7 @@ pub fn host(config: &AgentConfig, layout: &Layout, is_agent: bool) -> Result<Arc
         }
         _ => Scope::Machine,
     };
-    Ok(Arc::new(ProcHost::new(scope, layout.coffee())))
+    Ok(Arc::new(ProcHost::new(scope, layout.coffee()).with_boot_id(layout.boot_id())))
 }
 
 /// Returns what an unfinished bootstrap says: a set-up that still runs is work, whoever is connected or not. A failed one

@@ -28,7 +28,7 @@ const CONSOLE_MAX: u64 = 1 << 20;
 
 /// The variables of whoever starts an engine that its processes take over. Everything else stays outside: the engine
 /// would keep it for days, and a machine of its own would not have it either.
-const KEPT_VARIABLES: &[&str] = &["PATH", "LANG", "LANGUAGE", "TZ", "RUST_LOG", "RUST_BACKTRACE"];
+const KEPT_VARIABLES: &[&str] = &["PATH", "LANG", "LANGUAGE", "TZ", "DH_LOG", "RUST_BACKTRACE"];
 
 #[derive(Debug, clap::Args)]
 pub struct SuperviseArgs {

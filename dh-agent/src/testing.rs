@@ -64,6 +64,7 @@ pub fn engine() -> Engine {
         created_at: Timestamp::UNIX_EPOCH,
         bootstrap: Bootstrap::default(),
         idle: None,
+        problems: Vec::new(),
         policy: IdlePolicy::default(),
         operation: None,
     }

@@ -290,7 +290,7 @@ fn remount_brings_back_what_it_can_and_names_what_it_cannot() {
     power_on(&bench.engine()).unwrap();
     fs::remove_file(device_link(&bench.root().join("dev/by-id"), &alice)).unwrap();
     let error = error(remount());
-    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert_eq!(error.kind, ErrorKind::Conflict);
     assert!(error.message.contains(alice.as_str()), "{error:?}");
     assert!(bench.studio("bob").join("thesis").exists(), "one failure holds up nothing else");
 }

@@ -25,6 +25,10 @@ pub trait Host: Debug + Send + Sync {
     /// Returns where the SSH configuration is.
     fn ssh_config(&self) -> Result<PathBuf>;
 
+    /// Returns where OpenSSH looks for it by itself, where that is known: it goes by the machine's list of users and
+    /// knows nothing of `HOME`.
+    fn ssh_reads(&self) -> Option<PathBuf>;
+
     /// Starts a process that runs an operation and outlives this one.
     fn spawn_worker(&self, environment: &EnvironmentName, id: &OperationId) -> Result<()>;
 
@@ -58,6 +62,11 @@ impl Host for ThisHost {
             _ => Err(Error::new(ErrorKind::Config, "there is no home directory for the SSH config")
                 .with_hint("set HOME to an absolute path, or leave the SSH config alone with --skip-ssh-config")),
         }
+    }
+
+    fn ssh_reads(&self) -> Option<PathBuf> {
+        let passwd = fs::read_to_string("/etc/passwd").ok()?;
+        Some(home_of(rustix::process::getuid().as_raw(), &passwd)?.join(".ssh/config"))
     }
 
     fn spawn_worker(&self, environment: &EnvironmentName, id: &OperationId) -> Result<()> {
@@ -99,8 +108,26 @@ impl Host for ThisHost {
     }
 }
 
+fn home_of(uid: u32, passwd: &str) -> Option<PathBuf> {
+    let mut fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let home = fields.find(|fields| fields.get(2) == Some(&uid.to_string().as_str()))?.get(5).map(PathBuf::from)?;
+    home.is_absolute().then_some(home)
+}
+
 /// Leaves the session of the command that began this worker, so that the end of its terminal is not ours.
 pub fn detach() {
     // Fails only for a process group's leader, which a terminal's Ctrl-C and hang-up reach no more than a session's.
     let _ = rustix::process::setsid();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_that_ssh_goes_by_is_the_listed_one() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nbroken\nbob:x:1000:1000:Bob,,,:/home/bob:/bin/sh\nno:x:7:7:::\n";
+        let homes = [1000, 7, 8].map(|uid| home_of(uid, passwd));
+        assert_eq!(homes, [Some("/home/bob".into()), None, None]);
+    }
 }

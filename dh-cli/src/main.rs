@@ -24,6 +24,8 @@ use std::sync::Arc;
 use clap::FromArgMatches;
 use dh_core::connect::variables;
 use dh_core::domain::{Error, ErrorKind};
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::prelude::*;
 
 use cli::{Cli, Command, Format, OpsCommand, ResumeOp, When};
 use commands::{completions, config, doctor, engine, ops, studio};
@@ -72,13 +74,14 @@ fn main() -> ExitCode {
 /// Logs to standard error where `DH_LOG` asks for it.
 fn log(screen: &Screen) -> Result<(), Error> {
     let Some(filter) = variables::DH_LOG.get() else { return Ok(()) };
-    let filter = tracing_subscriber::EnvFilter::try_new(filter.to_string_lossy()).map_err(|error| {
+    let filter: Targets = filter.to_string_lossy().parse().map_err(|error: ParseError| {
         Error::new(ErrorKind::InvalidArgument, "DH_LOG is not a filter")
             .with_hint("set it to a level such as debug, or to a target and a level such as dh_core=trace")
             .with_source(error)
     })?;
     let ansi = screen.talk_paint().is_on();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     Ok(())
 }
 

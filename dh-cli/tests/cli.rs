@@ -54,6 +54,19 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
 }
 
 #[test]
+fn a_log_is_talk_with_or_without_colours() {
+    for color in ["always", "never"] {
+        dh(&home())
+            .env("DH_LOG", "dh_core=trace,debug")
+            .args(["--color", color, "config", "path"])
+            .assert()
+            .success()
+            .stdout(contains("config.toml"));
+    }
+    dh(&home()).env("DH_LOG", "dh_core=loud").args(["config", "path"]).assert().code(2).stderr(contains("DH_LOG"));
+}
+
+#[test]
 fn a_wrong_variable_ends_with_2() {
     dh(&home())
         .env("DH_OUTPUT", "yaml")

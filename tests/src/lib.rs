@@ -188,11 +188,12 @@ impl Home {
     /// Runs `dh ARGS` with something to read.
     ///
     /// # Panics
-    /// When it cannot be started or does not read.
+    /// When it cannot be started.
     pub fn dh_reading<'a>(&self, input: &str, args: impl IntoIterator<Item = &'a str>) -> Ran {
         let mut child = self.spawn_with(args, Stdio::piped());
         let mut stdin = child.stdin.take().expect("piped");
-        std::io::Write::write_all(&mut stdin, input.as_bytes()).expect("dh reads");
+        // Whoever does not read to the end has its reasons, and tells them.
+        let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
         drop(stdin);
         child.wait_with_output().expect("dh ends").into()
     }
@@ -259,6 +260,11 @@ impl Home {
     pub fn machine_dir(&self, name: &str) -> PathBuf {
         let id = self.engine(name)["id"].as_str().expect("a machine").to_owned();
         self.dh_home.join("data/engines").join(id)
+    }
+
+    /// Returns the id of the agent of this home's one engine.
+    pub fn agent(&self) -> Option<u32> {
+        self.process("dh-agent", "run")
     }
 
     /// Returns the ids of all living processes that carry this home in their environment or arguments.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dh_core::backend::local::durable::storage_error;
+use dh_core::backend::local::map::io_error;
 use dh_core::domain::{Error, ErrorKind, Result};
 use dh_core::wire::AgentConfig;
 use jiff::Timestamp;
@@ -28,16 +28,16 @@ const END: &str = "# <<< dh engine <<<";
 const VERSION_DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn make_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|source| storage_error("cannot make", path, source))
+    fs::create_dir_all(path).map_err(|source| io_error("cannot make", path, source))
 }
 
 /// `instance_running`: the machine has a boot id, and its disk can be written.
 pub fn machine(layout: &Layout) -> Result<Done> {
     let boot_id = layout.boot_id();
-    fs::read_to_string(&boot_id).map_err(|source| storage_error("cannot read", &boot_id, source))?;
+    fs::read_to_string(&boot_id).map_err(|source| io_error("cannot read", &boot_id, source))?;
     let probe = layout.var().join("probe");
     files::replace(&probe, b"written\n")?;
-    fs::remove_file(&probe).map_err(|source| storage_error("cannot remove", &probe, source))?;
+    fs::remove_file(&probe).map_err(|source| io_error("cannot remove", &probe, source))?;
     Ok(Done::Completed(None))
 }
 
@@ -60,7 +60,7 @@ pub async fn scripts(layout: &Layout) -> Result<Done> {
             .with_hint("check the disk, then launch the engine anew"));
     }
     let agent = bin.join("dh-agent");
-    lay_agent(&agent).map_err(|source| storage_error("cannot write", &agent, source))?;
+    lay_agent(&agent).map_err(|source| io_error("cannot write", &agent, source))?;
     let output = Command::new(&agent).arg("--version").kill_on_drop(true).output();
     let answer = tokio::time::timeout(VERSION_DEADLINE, output).await;
     let expected = format!("dh-agent {}", env!("CARGO_PKG_VERSION"));
@@ -120,12 +120,12 @@ pub fn primordial(config: &AgentConfig, layout: &Layout) -> Result<Done> {
     let link = layout.primordial();
     match fs::read_link(&link) {
         Ok(target) if target == *shared => return Ok(Done::Completed(None)),
-        Ok(_) => fs::remove_file(&link).map_err(|source| storage_error("cannot remove", &link, source))?,
+        Ok(_) => fs::remove_file(&link).map_err(|source| io_error("cannot remove", &link, source))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // An empty directory stands in the way of nothing.
-        Err(_) => fs::remove_dir(&link).map_err(|source| storage_error("cannot replace", &link, source))?,
+        Err(_) => fs::remove_dir(&link).map_err(|source| io_error("cannot replace", &link, source))?,
     }
-    symlink(shared, &link).map_err(|source| storage_error("cannot make", &link, source))?;
+    symlink(shared, &link).map_err(|source| io_error("cannot make", &link, source))?;
     Ok(Done::Completed(None))
 }
 

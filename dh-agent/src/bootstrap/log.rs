@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use dh_core::backend::local::durable::storage_error;
+use dh_core::backend::local::map::io_error;
 use dh_core::domain::{Result, StageName};
 use dh_core::sensor::plain;
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ pub struct StageLog {
 impl StageLog {
     /// Opens the log and writes the stage's header.
     pub fn begin(path: &Path, name: StageName, now: Timestamp) -> Result<Self> {
-        let failed = |source| storage_error("cannot write", path, source);
+        let failed = |source| io_error("cannot write", path, source);
         let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
         let number = StageName::ALL.iter().position(|stage| *stage == name).map_or(0, |at| at + 1);
         writeln!(file, "=== {number}/{} {} {now:.0}", StageName::ALL.len(), name.as_str()).map_err(failed)?;
@@ -40,7 +40,7 @@ impl StageLog {
 
     /// Returns the file, for a program to write to by itself: it goes on when the agent is killed.
     pub fn share(&self) -> Result<File> {
-        self.file.try_clone().map_err(|source| storage_error("cannot open", &self.path, source))
+        self.file.try_clone().map_err(|source| io_error("cannot open", &self.path, source))
     }
 
     /// Returns the stage's last lines, fit for a terminal.

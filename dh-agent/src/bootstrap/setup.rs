@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dh_core::domain::{Error, ErrorKind, Result, describe_duration};
 use dh_core::wire::AgentConfig;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::process::Command;
 
@@ -19,6 +20,9 @@ use crate::layout::Layout;
 
 /// How long a set-up script may take.
 pub const DEADLINE: Duration = Duration::from_secs(3_600);
+
+/// How long something killed may take to be gone.
+const DEATH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Marks whatever a set-up script begins, so that an agent which comes after a killed one can find it.
 const MARK: &str = "DH_SETUP_OF";
@@ -136,5 +140,10 @@ fn end_if_marked(pid: Pid, mark: &str) -> bool {
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
     let environment = fs::read(format!("/proc/{pid}/environ", pid = pid.as_raw_nonzero())).unwrap_or_default();
     let marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
-    marked && pidfd_send_signal(&handle, Signal::KILL).is_ok()
+    if !marked || pidfd_send_signal(&handle, Signal::KILL).is_err() {
+        return false;
+    }
+    // Until it is gone it can be found again, and still write.
+    let _ = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&DEATH));
+    true
 }

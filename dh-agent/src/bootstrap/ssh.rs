@@ -54,9 +54,20 @@ pub fn run() -> Result<()> {
 /// # Errors
 /// `Storage`; `Failed` when the server refuses its configuration.
 pub fn configure(config: &AgentConfig) -> Result<Configured> {
+    configure_for(config, crate::account::closed_login_shell())
+}
+
+fn configure_for(config: &AgentConfig, closed_shell: Option<String>) -> Result<Configured> {
     let skipped = |why: &str| Ok(Configured::Skipped(why.to_owned()));
     if config.root == Path::new("/") {
-        return skipped("the machine's own SSH server is used");
+        return Ok(Configured::Ready(Some("the machine's own SSH server is used".to_owned())));
+    }
+    if let Some(shell) = closed_shell {
+        return skipped(&format!(
+            "the login shell of {} is {shell}, with which OpenSSH's server lets nobody in; 'dh engine shell' and \
+             'dh engine exec' work without it",
+            login_name()
+        ));
     }
     let Some(server) = find(SERVERS) else {
         return skipped("OpenSSH's server is not installed; 'dh engine shell' and 'dh engine exec' work without it");
@@ -261,6 +272,15 @@ mod tests {
         assert!(text.contains("HostKey \"/a b/50%/it's/ssh_host_ed25519_key\"\n"), "{text}");
         assert!(text.contains("AuthorizedKeysFile \"/a b/50%%/it's/authorized_keys\"\n"), "{text}");
         assert!(text.contains("ForceCommand '/a b/50%/it'\\''s/login'\n"), "{text}");
+    }
+
+    #[test]
+    fn an_account_whose_shell_lets_nobody_in_skips_the_stage_and_says_why() {
+        let root = tempfile::tempdir().unwrap();
+        let configured = configure_for(&crate::testing::config(root.path()), Some("/usr/sbin/nologin".into())).unwrap();
+        let Configured::Skipped(why) = configured else { panic!("{configured:?}") };
+        assert!(why.contains("is /usr/sbin/nologin") && why.contains("dh engine shell"), "{why}");
+        assert!(!root.path().join("etc/ssh").join(CONFIGURATION).exists());
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub fn check_epoch(epoch: u64, seen: Option<u64>) -> Result<()> {
     match seen {
         Some(seen) if epoch < seen => Err(Error::new(
             ErrorKind::Conflict,
-            format!("this engine has mounted the studio under epoch {seen} already, {epoch} is older"),
+            format!("this engine has the studio under epoch {seen} already, {epoch} is older"),
         )
         .with_context("reason", "stale_epoch")
         .with_hint("another operation came first: see `dh studio status`")),

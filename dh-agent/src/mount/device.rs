@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use dh_core::backend::local::durable::storage_error;
 use dh_core::backend::local::loopdev;
+use dh_core::backend::local::map::io_error;
 use dh_core::backend::local::volume::{Backing, Filesystem, VolumeRecord, device_link};
 use dh_core::domain::{Error, ErrorKind, Result, Retry, VolumeId};
 
@@ -34,30 +34,34 @@ pub struct Device {
     pub filesystem: Filesystem,
 }
 
+/// Returns the local backend's record of a volume, which it keeps within sight of its engines; other backends do not.
+///
+/// # Errors
+/// `Conflict` when it is not attached here.
+pub fn attached_record(place: &Place, volume: &VolumeId) -> Result<Option<VolumeRecord>> {
+    let Some(volumes) = &place.local_volumes else { return Ok(None) };
+    let is_here = |record: &VolumeRecord| record.attachment.as_ref().is_some_and(|held| held.machine == place.machine);
+    match VolumeRecord::load(volumes, volume)?.filter(is_here) {
+        None => Err(not_attached(place, volume)),
+        found => Ok(found),
+    }
+}
+
 /// Finds a volume by the link that attaching it made, and checks that it is the right one.
 ///
 /// # Errors
-/// `NotFound` when it is not attached here; `Failed` when the link leads to something else.
-pub fn find(place: &Place, volume: &VolumeId) -> Result<Found> {
+/// `Conflict` when it is not attached here; `Failed` when the link leads to something else.
+pub fn find(place: &Place, volume: &VolumeId, record: Option<&VolumeRecord>) -> Result<Found> {
     let link = device_link(&place.by_id, volume);
     let target = match link.canonicalize() {
         Ok(target) => target,
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("volume {volume} is not attached to {}", place.engine),
-            )
-            .with_retry(Retry::Later)
-            .with_hint(format!("attach it: `dh studio attach {}`", place.engine))
-            .with_source(source));
+            return Err(not_attached(place, volume).with_retry(Retry::Later).with_source(source));
         }
-        Err(source) => return Err(storage_error("cannot follow", &link, source)),
+        Err(source) => return Err(io_error("cannot follow", &link, source)),
     };
-    let record = match &place.local_volumes {
-        Some(volumes) => Some((attached_record(place, volumes, volume)?, volumes)),
-        None => None,
-    };
-    let metadata = target.metadata().map_err(|source| storage_error("cannot look at", &target, source))?;
+    let record = record.zip(place.local_volumes.as_ref());
+    let metadata = target.metadata().map_err(|source| io_error("cannot look at", &target, source))?;
     match &record {
         Some((record, volumes)) if record.backing == Backing::Directory => {
             let files = record.files(volumes);
@@ -108,26 +112,22 @@ pub fn check_readable(device: &Device) -> Result<()> {
         .file
         .read_exact_at(&mut block, 0)
         .and_then(|()| device.file.read_exact_at(&mut block, device.bytes.saturating_sub(4096)))
-        .map_err(|source| storage_error("cannot read", &device.path, source))
+        .map_err(|source| io_error("cannot read", &device.path, source))
 }
 
 fn cannot_open(path: &Path, source: io::Error) -> Error {
     if source.kind() != io::ErrorKind::PermissionDenied {
-        return storage_error("cannot open", path, source);
+        return io_error("cannot open", path, source);
     }
     Error::new(ErrorKind::Denied, format!("only root can use {}, the studio's device", path.display()))
         .with_hint("run dh as root, as when the studio was created; a studio created without root is a directory")
         .with_source(source)
 }
 
-fn attached_record(place: &Place, volumes: &Path, volume: &VolumeId) -> Result<VolumeRecord> {
-    let record = VolumeRecord::load(volumes, volume)?;
-    record.filter(|record| record.attachment.as_ref().is_some_and(|held| held.machine == place.machine)).ok_or_else(
-        || {
-            Error::new(ErrorKind::NotFound, format!("volume {volume} is not attached to {}", place.engine))
-                .with_hint(format!("attach it: `dh studio attach {}`", place.engine))
-        },
-    )
+fn not_attached(place: &Place, volume: &VolumeId) -> Error {
+    Error::new(ErrorKind::Conflict, format!("volume {volume} is not attached to {}", place.engine))
+        .with_context("reason", "not_attached")
+        .with_hint(format!("attach it: `dh studio attach {}`", place.engine))
 }
 
 fn sys_directory(place: &Place, (major, minor): (u32, u32)) -> PathBuf {
@@ -145,7 +145,7 @@ fn plain(volume: &VolumeId) -> String {
 
 fn size(sys: &Path) -> Result<u64> {
     let path = sys.join("size");
-    let text = std::fs::read_to_string(&path).map_err(|source| storage_error("cannot read", &path, source))?;
+    let text = std::fs::read_to_string(&path).map_err(|source| io_error("cannot read", &path, source))?;
     let sectors: u64 = text.trim().parse().map_err(|source| {
         Error::new(ErrorKind::Failed, format!("{} holds no size", path.display())).with_source(source)
     })?;
@@ -197,9 +197,9 @@ mod tests {
             local_volumes: None,
         };
         let volume = VolumeId::new("vol-0123456789abcdef0").unwrap();
-        assert_eq!(find(&place, &volume).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(find(&place, &volume, None).unwrap_err().kind(), ErrorKind::Conflict);
         // A plain file is no device, whatever its name.
         std::fs::write(device_link(dir.path(), &volume), "").unwrap();
-        assert!(find(&place, &volume).unwrap_err().to_string().contains("not a block device"));
+        assert!(find(&place, &volume, None).unwrap_err().to_string().contains("not a block device"));
     }
 }

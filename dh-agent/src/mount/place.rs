@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dh_core::backend::local::durable::storage_error;
+use dh_core::backend::local::map::io_error;
 use dh_core::backend::local::volume;
 use dh_core::domain::{EngineName, MachineId, Result};
 use dh_core::wire::{AgentConfig, AgentPower};
@@ -27,7 +27,7 @@ impl Place {
         let root = config
             .root
             .canonicalize()
-            .map_err(|source| storage_error("cannot find the engine's root", &config.root, source))?;
+            .map_err(|source| io_error("cannot find the engine's root", &config.root, source))?;
         let own_machine = root == Path::new("/");
         let local_volumes = match &config.power {
             AgentPower::Supervisor { .. } if !own_machine => {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dh_core::backend::local::durable::{lock, read_json, storage_error, write_json};
+use dh_core::backend::local::durable::{lock, read_json, write_json};
+use dh_core::backend::local::map::io_error;
 use dh_core::domain::{DeviceName, Result, SizeGb, UserName, VolumeId};
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +53,7 @@ pub fn load(place: &Place) -> Result<Mounts> {
 /// Changes the state, one process at a time; writes nothing when nothing changed.
 pub fn update(place: &Place, change: impl FnOnce(&mut Mounts)) -> Result<()> {
     let var = place.var();
-    std::fs::create_dir_all(&var).map_err(|source| storage_error("cannot make", &var, source))?;
+    std::fs::create_dir_all(&var).map_err(|source| io_error("cannot make", &var, source))?;
     let _lock = lock(&var.join("mounts.lock"), Duration::from_secs(30))?;
     let before = load(place)?;
     let mut after = before.clone();

@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dh_core::backend::local::durable::{lock, storage_error};
+use dh_core::backend::local::durable::lock;
+use dh_core::backend::local::map::io_error;
 use dh_core::backend::local::mountinfo::{mounted_at, mounts, mounts_below};
 use dh_core::backend::local::volume::Filesystem;
 use dh_core::domain::{Error, ErrorKind, Result, Retry, UserName, VolumeId};
@@ -50,8 +51,10 @@ impl<'a> Studio<'a> {
     pub fn mount(&self, args: &MountArgs) -> Result<MountReply> {
         let _lock = self.lock()?;
         let seen = state::load(self.place)?;
-        check_epoch(args.epoch, seen.epochs.get(self.volume).copied())?;
-        let found = device::find(self.place, self.volume)?;
+        let record = device::attached_record(self.place, self.volume)?;
+        let attached = record.as_ref().and_then(|record| record.attachment.as_ref()).map(|held| held.epoch);
+        check_epoch(args.epoch, seen.epochs.get(self.volume).copied().max(attached))?;
+        let found = device::find(self.place, self.volume, record.as_ref())?;
         if let Found::Block(device) = &found {
             check_size(device.bytes, args.size_gb)?;
         }
@@ -62,11 +65,11 @@ impl<'a> Studio<'a> {
                 self.mount_device(device, args, unfinished)?
             }
         };
-        Ok(MountReply { mount_point: self.mount_point.display().to_string(), formatted, grown })
+        Ok(self.reply(formatted, grown))
     }
 
     /// Unmounts the studio and forgets that it was mounted. One that is not mounted is left alone.
-    pub fn unmount(&self) -> Result<()> {
+    pub fn unmount(&self) -> Result<MountReply> {
         let _lock = self.lock()?;
         match fs::read_link(&self.mount_point) {
             Ok(target) => self.unlink(&target)?,
@@ -74,7 +77,12 @@ impl<'a> Studio<'a> {
         }
         state::update(self.place, |state| {
             state.mounts.remove(self.volume);
-        })
+        })?;
+        Ok(self.reply(false, false))
+    }
+
+    fn reply(&self, formatted: bool, grown: bool) -> MountReply {
+        MountReply { mount_point: self.mount_point.display().to_string(), formatted, grown }
     }
 
     /// Two mounts of one volume at once would format it twice.
@@ -103,7 +111,7 @@ impl<'a> Studio<'a> {
             return Ok(());
         }
         make_dir(&self.place.studios())?;
-        symlink(files, &self.mount_point).map_err(|source| storage_error("cannot make", &self.mount_point, source))
+        symlink(files, &self.mount_point).map_err(|source| io_error("cannot make", &self.mount_point, source))
     }
 
     fn unlink(&self, target: &Path) -> Result<()> {
@@ -136,7 +144,6 @@ impl<'a> Studio<'a> {
                 (device.filesystem, true)
             }
         };
-        make_dir(&self.mount_point)?;
         self.mount_filesystem(device, filesystem)?;
         Ok((formatted, self.finish(device, filesystem)?))
     }
@@ -209,15 +216,19 @@ impl<'a> Studio<'a> {
         run_checked(self.programs, program, &args)?;
         File::open(&device.path)
             .and_then(|file| file.sync_all())
-            .map_err(|source| storage_error("cannot write to", &device.path, source))?;
+            .map_err(|source| io_error("cannot write to", &device.path, source))?;
         state::update(self.place, |state| {
             state.formatting.remove(self.volume);
         })
     }
 
+    /// Mounts onto an empty directory made for it. Checks and repairs take long enough for somebody to write where the
+    /// studio will be, so that each try looks anew.
     fn mount_filesystem(&self, device: &Device, filesystem: Filesystem) -> Result<()> {
         let flags = MountFlags::NODEV | MountFlags::NOSUID;
         for _ in 0..BUSY_TRIES {
+            self.clear_mount_point()?;
+            make_dir(&self.mount_point)?;
             match rustix::mount::mount(&device.path, &self.mount_point, filesystem.as_str(), flags, None) {
                 Ok(()) => return Ok(()),
                 // The mkfs of a mount that was killed may still be on its way out.
@@ -303,7 +314,7 @@ impl<'a> Studio<'a> {
     fn blocks(&self) -> Result<u64> {
         rustix::fs::statvfs(&self.mount_point)
             .map(|stat| stat.f_blocks)
-            .map_err(|errno| storage_error("cannot look at", &self.mount_point, errno.into()))
+            .map_err(|errno| io_error("cannot look at", &self.mount_point, errno.into()))
     }
 
     /// Hands a filesystem without files to whoever owns this engine's home directory. Looks instead of remembering, so
@@ -320,7 +331,7 @@ impl<'a> Studio<'a> {
             rustix::fs::chown(&self.mount_point, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))?;
             Ok(())
         };
-        give().map_err(|source| storage_error("cannot set the owner of", &self.mount_point, source))
+        give().map_err(|source| io_error("cannot set the owner of", &self.mount_point, source))
     }
 
     fn unmount_device(&self) -> Result<()> {
@@ -352,7 +363,7 @@ impl<'a> Studio<'a> {
                     self.refuse_holders(&self.mount_point)?;
                     self.programs.pause(BETWEEN_TRIES);
                 }
-                Err(errno) => return Err(storage_error("cannot unmount", &self.mount_point, errno.into())),
+                Err(errno) => return Err(io_error("cannot unmount", &self.mount_point, errno.into())),
             }
         }
         Err(self.busy("the kernel says it is in use, by nothing that can be seen from here"))
@@ -406,17 +417,17 @@ impl<'a> Studio<'a> {
     fn write_back(&self, files: &Path) -> Result<()> {
         File::open(files)
             .and_then(|dir| Ok(syncfs(&dir)?))
-            .map_err(|source| storage_error("cannot write back", files, source))
+            .map_err(|source| io_error("cannot write back", files, source))
     }
 }
 
 fn make_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).map_err(|source| storage_error("cannot make", dir, source))
+    fs::create_dir_all(dir).map_err(|source| io_error("cannot make", dir, source))
 }
 
 fn remove(result: io::Result<()>, path: &Path) -> Result<()> {
     match result {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(storage_error("cannot remove", path, source)),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(io_error("cannot remove", path, source)),
         _ => Ok(()),
     }
 }

@@ -103,7 +103,7 @@ impl Bench {
         self.mount_with(&Quick::default(), volume, epoch, gb)
     }
 
-    fn unmount(&self, volume: &VolumeId) -> Result<()> {
+    fn unmount(&self, volume: &VolumeId) -> Result<MountReply> {
         Studio::new(&self.place, &Quick::default(), volume, &"alice".parse().unwrap()).unmount()
     }
 
@@ -228,7 +228,7 @@ fn a_studio_lives_through(filesystem: Filesystem, mkfs: Program) {
     // Power goes and comes; the agent mounts what was mounted.
     power_off(&bench.engine()).unwrap();
     assert!(!bench.mounted());
-    assert_eq!(bench.mount(&volume, 2, 2).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(bench.mount(&volume, 2, 2).unwrap_err().kind(), ErrorKind::Conflict);
     power_on(&bench.engine()).unwrap();
     let record = state::load(&bench.place).unwrap().mounts.remove(&volume).unwrap();
     assert_eq!((record.epoch, record.size_gb.get()), (2, 2));
@@ -251,6 +251,40 @@ fn an_xfs_studio_is_made_kept_grown_and_mounted_again() {
         return;
     }
     a_studio_lives_through(Filesystem::Xfs, Program::MkfsXfs);
+}
+
+/// Somebody who writes where the studio will be, while its filesystem is checked.
+struct Meanwhile<'a>(&'a Bench);
+
+impl Programs for Meanwhile<'_> {
+    fn run(&self, program: Program, args: &[&OsStr]) -> Result<Output> {
+        if program == Program::E2fsck {
+            fs::create_dir_all(self.0.studio()).unwrap();
+            fs::write(self.0.studio().join("notes"), "written meanwhile").unwrap();
+        }
+        Installed.run(program, args)
+    }
+
+    fn pause(&self, _: Duration) {}
+}
+
+#[test]
+fn files_written_while_a_studio_is_checked_are_not_hidden() {
+    if !images() {
+        return;
+    }
+    let bench = Bench::new(Filesystem::Ext4);
+    let volume = bench.create("alice");
+    bench.attach(&volume, 'f', 1);
+    bench.mount(&volume, 1, 1).unwrap();
+    bench.unmount(&volume).unwrap();
+    let error = bench.mount_with(&Meanwhile(&bench), &volume, 1, 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert!(error.full_message().contains(bench.studio().to_str().unwrap()), "{error:?}");
+    assert!(!bench.mounted());
+    assert_eq!(fs::read_to_string(bench.studio().join("notes")).unwrap(), "written meanwhile");
+    fs::remove_dir_all(bench.studio()).unwrap();
+    bench.mount(&volume, 1, 1).unwrap();
 }
 
 /// The beginning of an image, where every signature of interest has its place.
@@ -449,7 +483,7 @@ fn files_in_the_way_are_not_hidden() {
 fn a_directory_studio_is_linked_and_kept() {
     let bench = Bench::directories();
     let volume = bench.create("alice");
-    assert_eq!(bench.mount(&volume, 1, 1).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(bench.mount(&volume, 1, 1).unwrap_err().kind(), ErrorKind::Conflict);
     bench.attach(&volume, 'f', 1);
     for _ in 0..2 {
         let programs = Quick::default();

@@ -62,6 +62,7 @@ impl TestEngine {
                 created_at: Timestamp::now(),
                 bootstrap: Bootstrap::default(),
                 idle: None,
+                problems: Vec::new(),
                 policy: IdlePolicy::default(),
                 operation: None,
             };

@@ -64,6 +64,23 @@ fn coffee_after_the_warning_keeps_the_engine() {
 }
 
 #[test]
+fn a_studio_that_is_not_mounted_again_is_told_with_the_first_report() {
+    let engine = TestEngine::new(|_, _| ());
+    let volume = "vol-0123456789abcdef0";
+    std::fs::create_dir_all(engine.disk("var")).unwrap();
+    let mounts = format!(
+        r#"{{"schema":1,"mounts":{{"{volume}":{{"user":"alice","epoch":3,"size_gb":100,"device":"/dev/sdf"}}}}}}"#
+    );
+    std::fs::write(engine.disk("var/mounts.json"), mounts).unwrap();
+    let agent = engine.run();
+    let first =
+        engine.until("the agent reports", |engine| engine.idle.is_some() || !engine.bootstrap.stages.is_empty());
+    assert_eq!(first.problems.len(), 1, "{first:?}");
+    assert!(first.problems[0].starts_with(&format!("the studio of alice ({volume}) is not mounted: ")), "{first:?}");
+    assert_eq!(agent.terminate(), 0);
+}
+
+#[test]
 fn there_is_one_agent_on_an_engine() {
     let engine = TestEngine::new(|_, _| ());
     let first = engine.run();

@@ -1,4 +1,4 @@
-//! The cases that every backend must pass, on this one. Those that need an answering agent run where there is a real one.
+//! The cases that every backend must pass, on this one, with the agent itself on every engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ struct Local;
 #[async_trait]
 impl BackendHarness for Local {
     async fn set_up(&self) -> Setting {
-        let house = House::new();
+        let house = House::with_real_agent();
         Setting {
             backend: Arc::new(house.backend.clone()),
             environment: house.environment(),
@@ -28,7 +28,7 @@ impl BackendHarness for Local {
     }
 
     fn has_agent(&self) -> bool {
-        false
+        true
     }
 
     fn look_every(&self) -> Duration {

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 /// Far more than anything here takes, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+#[derive(Debug)]
 pub struct House {
     pub backend: LocalBackend,
     pub agent: PathBuf,
@@ -35,6 +36,7 @@ pub fn dh_agent() -> PathBuf {
 }
 
 impl House {
+    /// A house whose engines run a stand-in for the agent's loop.
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("dh house ").tempdir().unwrap();
         let agent = dir.path().join("stand-in");
@@ -44,6 +46,15 @@ impl House {
             dh_agent().display()
         );
         write_program(&agent, &script);
+        Self::build(dir, agent)
+    }
+
+    /// A house whose engines run the agent itself.
+    pub fn with_real_agent() -> Self {
+        Self::build(tempfile::Builder::new().prefix("dh house ").tempdir().unwrap(), dh_agent())
+    }
+
+    fn build(dir: TempDir, agent: PathBuf) -> Self {
         let key: String = dir.path().to_string_lossy().chars().rev().take(6).collect();
         Self { backend: backend(dir.path(), &agent), agent, dir, key }
     }

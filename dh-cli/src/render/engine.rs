@@ -79,6 +79,7 @@ pub fn engine_status(view: &EngineView, detailed: bool, now: Timestamp, paint: P
     if let Some(stage) = engine.bootstrap.failed() {
         lines.push(format!("Failed at stage: {} (see: dh engine debug {})", stage.name.as_str(), engine.name));
     }
+    lines.extend(engine.problems.iter().map(|problem| paint.yellow(&format!("⚠ {}", plain(problem)))));
     // What the agent last found says nothing of an engine that no longer runs.
     if let Some(idle) = engine.idle.as_ref().filter(|_| view.state == EngineState::Running) {
         lines.push(String::new());

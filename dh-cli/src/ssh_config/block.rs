@@ -50,7 +50,7 @@ impl Section {
 }
 
 /// The lines of a text with where each lies, line break included.
-fn lines(text: &[u8]) -> impl Iterator<Item = (Range<usize>, &[u8])> {
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (Range<usize>, &[u8])> {
     let mut start = 0;
     std::iter::from_fn(move || {
         let rest = &text[start..];
@@ -69,7 +69,7 @@ fn is_line(line: &[u8], marker: &str) -> bool {
 ///
 /// # Errors
 /// `Config` with the line numbers when markers are missing, doubled or in the wrong order.
-fn find(text: &[u8]) -> Result<Option<Range<usize>>> {
+pub(super) fn find(text: &[u8]) -> Result<Option<Range<usize>>> {
     let marked = |marker: &str| -> Vec<(usize, Range<usize>)> {
         lines(text)
             .enumerate()
@@ -224,5 +224,13 @@ pub fn users_own_hosts<'a>(text: &[u8], names: &[&'a str]) -> Vec<(&'a str, usiz
 /// Counts the entries of all environments in the block.
 pub fn entries(text: &[u8]) -> Result<usize> {
     let block = find(text)?.unwrap_or(0..0);
-    Ok(lines(&text[block]).filter(|(_, line)| line.starts_with(b"Host ")).count())
+    Ok(names_in(&text[block]).count())
+}
+
+/// The names of a block's entries, each with where it begins.
+pub(super) fn names_in(block: &[u8]) -> impl Iterator<Item = (String, usize)> {
+    lines(block).filter_map(|(range, line)| {
+        let name = line.strip_prefix(b"Host ")?;
+        Some((String::from_utf8_lossy(name).trim().to_owned(), range.start))
+    })
 }

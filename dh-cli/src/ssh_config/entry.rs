@@ -57,10 +57,15 @@ fn value(text: &str) -> Result<String> {
 /// Quotes one word of a `ProxyCommand`: ssh gives the line to the user's shell, after it has replaced its tokens.
 fn shell_word(text: &str) -> Result<String> {
     let word = escape_percent(one_line(text)?);
+    if matches!(text, "%h" | "%p") { Ok(word) } else { Ok(shell_quoted(&word)) }
+}
+
+/// Quotes a word for a shell, where it needs that.
+pub fn shell_quoted(word: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || "-_./:@+,".contains(c);
-    let plain = matches!(text, "%h" | "%p") || (!word.is_empty() && word.chars().all(safe));
+    let plain = !word.is_empty() && word.chars().all(safe);
     // Within single quotes every shell takes everything as it is, but for the quote itself.
-    if plain { Ok(word) } else { Ok(format!("'{}'", word.replace('\'', "'\\''"))) }
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]

@@ -112,6 +112,14 @@ fn launch_takes_the_configurations_defaults() {
 }
 
 #[test]
+fn a_refused_launch_does_not_say_that_it_launches() {
+    let mut plane = plane();
+    plane.expect_submit().returning(|_, _, _| Err(Error::new(ErrorKind::InvalidArgument, "unknown engine type")));
+    let ran = World::new().run(plane, "engine launch my-engine --type gpu9");
+    assert_eq!((ran.code, ran.err.as_str()), (2, "✗ Unknown engine type\n"));
+}
+
+#[test]
 fn launch_without_a_type_lists_those_there_are() {
     let ran = World::new().run(plane(), "engine launch my-engine");
     assert_eq!((ran.code, ran.err.as_str()), (2, "✗ No engine type is given\n  Add --type with one of: a10g, cpu\n"));
@@ -171,6 +179,17 @@ Idle Status: 🟢 ACTIVE
 Reason: ssh: 1 active SSH session(s)
 "
     );
+}
+
+#[test]
+fn status_tells_what_the_agent_could_not_do_at_its_start() {
+    let problem = "the studio of alice (vol-0123456789abcdef0) is not mounted: e2fsck gave up";
+    let mut view = engine();
+    view.engine.problems = vec![problem.into()];
+    let shown = World::new().run(knowing(view.clone()), "engine status my-engine").out;
+    assert!(shown.contains(&format!("\n⚠ {problem}\n")), "{shown}");
+    let json = World::new().run(knowing(view), "engine status my-engine --output json").out;
+    assert!(json.contains(problem), "{json}");
 }
 
 #[test]
@@ -414,6 +433,13 @@ fn resize_prints_what_the_specification_prints() {
     );
     let ran = World::new().answering(&["n\n"]).run(knowing(engine()), "engine resize my-engine -s 200");
     assert!(ran.err.starts_with("Resize boot disk of engine 'my-engine' from 50GB to 200GB? [y/N]: "));
+}
+
+#[test]
+fn a_boot_disk_that_is_large_enough_is_refused_and_nobody_is_asked() {
+    let ran = World::new().answering(&[]).run(knowing(engine()), "engine resize my-engine --size 10");
+    let told = "✗ The boot disk of 'my-engine' has 50GB already; it can only grow\n  Give a size above 50\n";
+    assert_eq!((ran.code, ran.err.as_str()), (2, told));
 }
 
 #[test]

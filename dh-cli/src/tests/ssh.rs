@@ -119,3 +119,76 @@ fn an_entry_of_the_users_own_is_pointed_out() {
     let ran = world.run(running("dev", &["my-engine"]), "engine config-ssh");
     assert!(ran.err.contains("an entry of your own for 'my-engine' on line 2"), "{}", ran.err);
 }
+
+#[test]
+fn a_pattern_of_the_users_own_that_hides_an_entry_is_pointed_out_until_the_block_is_above_it() {
+    let world = World::new();
+    let file = world.home.path().join(".ssh/config");
+    std::fs::create_dir(world.home.path().join(".ssh")).unwrap();
+    std::fs::write(&file, "Host *\n    ProxyJump gate\n").unwrap();
+    let ran = world.run(running("dev", &["my-engine"]), "engine config-ssh");
+    let told = "line 2 sets ProxyJump (of 'Host *') for 'my-engine' before dh's entries do, and ssh takes what comes first; \
+                move the lines from '# BEGIN DAYHOFF ENGINES' to '# END DAYHOFF ENGINES' above line 1";
+    assert!(ran.err.contains(told), "{}", ran.err);
+    // As advised.
+    let text = world.ssh_config();
+    let (own, block) = text.split_at(text.find("# BEGIN").unwrap());
+    std::fs::write(&file, format!("{block}{own}")).unwrap();
+    assert_eq!(world.run(running("dev", &["my-engine"]), "engine config-ssh").err, "");
+}
+
+#[test]
+fn where_ssh_reads_another_file_every_command_names_ours() {
+    let world = World::new().with_listed_home("/nowhere");
+    let ours = format!("ssh -F {}/.ssh/config", world.home.path().display());
+    let with_engine = || {
+        let mut plane = running("dev", &["my-engine"]);
+        plane.expect_engine().returning(|_| Ok(engine()));
+        plane
+    };
+    let ran = world.run(with_engine(), "engine config-ssh");
+    assert!(
+        ran.err.contains(&format!(
+            "ssh reads /nowhere/.ssh/config, and HOME is another folder; connect with: {ours} NAME"
+        ))
+    );
+    let mut plane = with_engine();
+    will_run(&mut plane, |_, _| true, Vec::new());
+    let ran = world.run(plane, "engine launch my-engine --type cpu");
+    assert!(ran.out.ends_with(&format!("Connect with:\n  {ours} my-engine\n")), "{}", ran.out);
+    let mut plane = with_engine();
+    will_run(&mut plane, |_, _| true, Vec::new());
+    let ran = world.run(plane, "engine launch my-engine --type cpu --skip-ssh-config");
+    assert!(ran.out.contains(&format!("\n  {ours} my-engine  # Then use native SSH\n")), "{}", ran.out);
+    let mut plane = with_engine();
+    plane.expect_studio().returning(|_| Ok(attached("my-engine", ENGINE_ID)));
+    will_run(&mut plane, |_, _| true, Vec::new());
+    let ran = world.run(plane, "studio attach my-engine");
+    assert!(ran.out.ends_with(&format!("Connect with:\n  {ours} my-engine\n")), "{}", ran.out);
+    let mut plane = with_engine();
+    will_run(&mut plane, |_, _| true, Vec::new());
+    assert!(world.run(plane, "engine start my-engine").err.contains(&format!("connect with: {ours} NAME")));
+}
+
+#[test]
+fn an_engine_without_ssh_is_reached_by_dhs_own_shell() {
+    let with_engine = || {
+        let mut plane = running("dev", &["my-engine"]);
+        plane.expect_engine().returning(|_| {
+            let mut view = engine();
+            view.engine.bootstrap.stages.push(stage(StageName::ConfiguringSsh, StageStatus::Skipped, Some(0)));
+            Ok(view)
+        });
+        plane.expect_studio().returning(|_| Ok(attached("my-engine", ENGINE_ID)));
+        will_run(&mut plane, |_, _| true, Vec::new());
+        plane
+    };
+    for line in [
+        "engine launch my-engine --type cpu",
+        "engine launch my-engine --type cpu --skip-ssh-config",
+        "studio attach my-engine",
+    ] {
+        let ran = World::new().run(with_engine(), line);
+        assert!(ran.out.ends_with("Connect with:\n  dh engine shell my-engine\n"), "{line}: {}", ran.out);
+    }
+}

@@ -196,6 +196,16 @@ fn resize_asks_and_prints_as_specified() {
 }
 
 #[test]
+fn a_resize_that_cannot_be_is_refused_and_nobody_is_asked() {
+    let ran = World::new().answering(&[]).run(owning(studio()), "studio resize --size 10");
+    let told = "✗ The studio has 100GB already; it can only grow\n  Give a size above 100\n";
+    assert_eq!((ran.code, ran.err.as_str()), (2, told));
+    let ran = World::new().answering(&[]).run(owning(attached("my-engine", ENGINE_ID)), "studio resize --size 200");
+    let told = "✗ Studio must be detached before it can be resized\n  Run: dh studio detach\n";
+    assert_eq!((ran.code, ran.err.as_str()), (5, told));
+}
+
+#[test]
 fn reset_asks_and_prints_as_specified() {
     let mut stuck = studio();
     stuck.status = StudioStatus::Attaching;

@@ -80,6 +80,7 @@ pub fn engine() -> EngineView {
                 ],
             },
             idle: Some(idle()),
+            problems: Vec::new(),
             policy: IdlePolicy::default(),
             operation: None,
         },
@@ -267,6 +268,7 @@ impl Terminal for Answers {
 #[derive(Debug, Default)]
 struct TestHost {
     home: PathBuf,
+    listed_home: Option<PathBuf>,
     workers: Mutex<Vec<String>>,
     became: Mutex<Vec<LocalCommand>>,
     ctrl_c: bool,
@@ -284,6 +286,10 @@ impl Host for TestHost {
 
     fn ssh_config(&self) -> Result<PathBuf> {
         Ok(self.home.join(".ssh/config"))
+    }
+
+    fn ssh_reads(&self) -> Option<PathBuf> {
+        Some(self.listed_home.as_ref().unwrap_or(&self.home).join(".ssh/config"))
     }
 
     fn spawn_worker(&self, environment: &EnvironmentName, id: &OperationId) -> Result<()> {
@@ -310,6 +316,7 @@ pub struct World {
     columns: Option<usize>,
     config: String,
     pub home: tempfile::TempDir,
+    listed_home: Option<PathBuf>,
     ctrl_c: bool,
 }
 
@@ -331,6 +338,7 @@ impl World {
             columns: None,
             config: String::new(),
             home: tempfile::tempdir().unwrap(),
+            listed_home: None,
             ctrl_c: false,
         }
     }
@@ -350,6 +358,11 @@ impl World {
 
     pub fn with_config(self, config: &str) -> Self {
         Self { config: config.into(), ..self }
+    }
+
+    /// Has the machine's list of users name another home than `HOME` does.
+    pub fn with_listed_home(self, home: &str) -> Self {
+        Self { listed_home: Some(home.into()), ..self }
     }
 
     pub fn pressing_ctrl_c(self) -> Self {
@@ -377,7 +390,12 @@ impl World {
         } else {
             Place::choose(paths, config, Some(&environment)).unwrap()
         };
-        let host = Arc::new(TestHost { home: self.home.path().to_owned(), ctrl_c: self.ctrl_c, ..TestHost::default() });
+        let host = Arc::new(TestHost {
+            home: self.home.path().to_owned(),
+            listed_home: self.listed_home.clone(),
+            ctrl_c: self.ctrl_c,
+            ..TestHost::default()
+        });
         let context = Context {
             control: Arc::new(plane),
             place,

@@ -28,12 +28,12 @@ impl Paths {
 
     fn from_variables(get: &dyn Fn(&Variable) -> Option<OsString>) -> Result<Self> {
         if let Some(home) = get(&variables::DH_HOME) {
-            // Engines outlive the command and its working directory.
-            let home = std::path::absolute(&home).map_err(|error| {
-                Error::new(ErrorKind::Config, "DH_HOME cannot be understood")
-                    .with_hint("set DH_HOME to the whole path of a folder")
-                    .with_source(error)
-            })?;
+            // Taken from wherever a command happens to stand, a relative one would be another home each time.
+            let home = PathBuf::from(home);
+            if !home.is_absolute() {
+                return Err(Error::new(ErrorKind::Config, format!("DH_HOME is not a whole path: {}", home.display()))
+                    .with_hint("set DH_HOME to the path of a folder, from '/'"));
+            }
             return Ok(Self::under(&home));
         }
         let place = |variable: &Variable, below_home: &str| -> Result<PathBuf> {
@@ -140,8 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_dh_home_is_made_whole() {
-        assert!(paths(&[("DH_HOME", "here")]).unwrap().data_dir().is_absolute());
+    fn a_relative_dh_home_is_refused() {
+        let relative = paths(&[("DH_HOME", "here")]).unwrap_err();
+        assert_eq!(relative.kind(), ErrorKind::Config);
     }
 
     #[test]

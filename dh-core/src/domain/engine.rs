@@ -80,6 +80,9 @@ pub struct Engine {
     /// What its agent last found, stored when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleStatus>,
+    /// What its agent could not do at its last start: studios it could not mount again. Empty when all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// The policy its agent follows.
     #[serde(default)]
     pub policy: IdlePolicy,

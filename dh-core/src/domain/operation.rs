@@ -221,6 +221,14 @@ pub struct RunnerLease {
     pub expires_at: Timestamp,
 }
 
+impl RunnerLease {
+    /// Returns whether the holder carries on with what another process began: creating an operation makes epoch 1, its first
+    /// run epoch 2.
+    pub fn carried_on(&self) -> bool {
+        self.epoch > 2
+    }
+}
+
 /// A stored operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {

@@ -15,3 +15,4 @@ pub mod saga;
 pub use control::InProcess;
 pub use deps::{Deps, Settings};
 pub use estimate::Estimate;
+pub use rules::{may_change_studio, may_operate};

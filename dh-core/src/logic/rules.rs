@@ -147,7 +147,10 @@ pub(crate) fn known_type(engine_type: &str, capabilities: &Capabilities) -> Resu
 }
 
 /// Decides whether an operation may begin on an engine in its present state.
-pub(crate) fn may_operate(
+///
+/// # Errors
+/// `Unsupported`, `InvalidArgument` or `Conflict`, saying what is in the way.
+pub fn may_operate(
     spec: &OperationSpec,
     engine: &Engine,
     machine: Option<&Machine>,
@@ -223,7 +226,10 @@ pub(crate) fn may_attach_to(engine: &Engine, machine: Option<Machine>) -> Result
 }
 
 /// Decides whether an operation may begin on a studio in its present status.
-pub(crate) fn may_change_studio(spec: &OperationSpec, studio: &Studio) -> Result<()> {
+///
+/// # Errors
+/// `InvalidArgument` or `Conflict`, saying what is in the way.
+pub fn may_change_studio(spec: &OperationSpec, studio: &Studio) -> Result<()> {
     let conflict = |message: String| Error::new(ErrorKind::Conflict, message);
     let status = studio.status;
     match (spec, status) {
@@ -241,8 +247,10 @@ pub(crate) fn may_change_studio(spec: &OperationSpec, studio: &Studio) -> Result
         (OperationSpec::Attach { engine, .. }, StudioStatus::Attached)
             if studio.attachment.as_ref().is_some_and(|attachment| attachment.engine == *engine) =>
         {
-            Err(conflict(format!("studio is not available (status: attached to {engine} already)"))
-                .with_hint(format!("its files are on the engine: dh engine shell {engine}")))
+            Err(conflict(format!("studio is not available (status: attached to {engine} already)")).with_hint(format!(
+                "its files are on the engine: dh engine shell {engine}; should it not be mounted there, mount it anew: \
+                     dh studio detach, then dh studio attach {engine}"
+            )))
         }
         (OperationSpec::Attach { .. }, StudioStatus::Attached) => {
             Err(conflict(format!("studio is not available (status: attached{})", whereabouts(studio)))

@@ -129,6 +129,16 @@ pub struct HttpAnswer {
     pub body: String,
 }
 
+/// A boot, and a moment in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootTime {
+    /// The boot's id: another one after every start and every thaw.
+    pub id: String,
+    /// The boot clock, which no step of the wall clock moves.
+    pub since_boot: Duration,
+}
+
 /// The host as sensors see it. Under the local backend this is one engine's processes and nothing else.
 ///
 /// A thing that is not there (`None`, an empty list) is told apart from one that could not be seen (an error).
@@ -137,6 +147,11 @@ pub struct HttpAnswer {
 pub trait Host: Debug + Send + Sync + 'static {
     /// Returns the wall clock's time.
     fn now(&self) -> Timestamp;
+
+    /// Returns the time by the boot clock; `None` where the host cannot tell which boot this is.
+    fn boot(&self) -> Option<BootTime> {
+        None
+    }
 
     /// Returns the processes in scope, by id.
     fn processes(&self) -> Result<Vec<Process>>;

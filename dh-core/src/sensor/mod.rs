@@ -12,7 +12,7 @@ mod sshd;
 mod sweep;
 mod text;
 
-pub use coffee::CoffeeSensor;
+pub use coffee::{CoffeeLock, CoffeeSensor};
 pub use docker::DockerSensor;
 pub use ide::IdeSensor;
 pub use ssh::SshSensor;

@@ -17,7 +17,7 @@ use super::text::plain;
 use super::{CoffeeSensor, DockerSensor, IdeSensor, SshSensor};
 use crate::domain::{DetailValue, Error, Reading, Result, StoredError, describe_duration};
 use crate::ports::{
-    ContainerSocket, Host, HttpAnswer, HttpTarget, Login, Process, Sensor, SensorContext, TcpConnection,
+    BootTime, ContainerSocket, Host, HttpAnswer, HttpTarget, Login, Process, Sensor, SensorContext, TcpConnection,
 };
 
 /// How much longer than its deadline a sensor that does not yield is waited for: by then one that waits has been ended.
@@ -194,6 +194,10 @@ fn first<T: Clone>(asked: &AtomicBool, shared: &Answer<T>, ask: impl Fn() -> Res
 impl Host for View {
     fn now(&self) -> Timestamp {
         self.shared.now
+    }
+
+    fn boot(&self) -> Option<BootTime> {
+        self.shared.host.boot()
     }
 
     fn processes(&self) -> Result<Vec<Process>> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Error, ErrorKind, Result};
-use crate::ports::{ContainerSocket, Host, HttpAnswer, HttpTarget, Login, Process, TcpConnection};
+use crate::ports::{BootTime, ContainerSocket, Host, HttpAnswer, HttpTarget, Login, Process, TcpConnection};
 
 /// One of the questions a host is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,6 +68,9 @@ pub struct Recording {
     pub about: String,
     /// The wall clock's time.
     pub now: Timestamp,
+    /// The boot, and its clock.
+    #[serde(default)]
+    pub boot: Option<BootTime>,
     /// The processes.
     #[serde(default)]
     pub processes: Vec<Process>,
@@ -100,6 +103,7 @@ impl Recording {
         Self {
             about: String::new(),
             now,
+            boot: None,
             processes: Vec::new(),
             connections: Vec::new(),
             logins: Vec::new(),
@@ -211,6 +215,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Host for RecordedHost {
     fn now(&self) -> Timestamp {
         lock(&self.recording).now
+    }
+
+    fn boot(&self) -> Option<BootTime> {
+        lock(&self.recording).boot.clone()
     }
 
     fn processes(&self) -> Result<Vec<Process>> {

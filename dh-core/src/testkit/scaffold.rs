@@ -342,21 +342,35 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = World>,
 {
-    let names = step_names(&saga.spec(&fresh().await));
-    for (name, at) in names.iter().flat_map(|name| [(name, FailAt::Before), (name, FailAt::After)]) {
-        let after =
-            format!("{saga:?}, failed {at:?} {name}{}", if repeat { ", every step and undo twice" } else { "" });
-        let world = fresh().await;
-        saga.prepare(&world).await.unwrap_or_else(|error| panic!("{after}: prepare: {error:?}"));
-        let outcome = drill(&world, saga, Drill { repeat, fail: Some(((*name).to_owned(), at)) }).await;
-        let last = names.last() == Some(name);
-        assert!(outcome.is_err() || (last && at == FailAt::After), "{after}: it did not fail: {outcome:?}");
-        if saga == Saga::ResetStudio && outcome.is_err() {
-            // What was stuck stays stuck, to be reset once more.
-            world.run(saga).await.unwrap_or_else(|error| panic!("{after}: once more: {error:?}"));
-        }
-        world.assert_sound(&after).await;
-        world.assert_data_intact_after(saga, &after).await;
-        world.clean(&after).await;
+    for failure in failures(&fresh().await, saga) {
+        fail_at(&fresh().await, saga, failure, repeat).await;
     }
+}
+
+/// A step's name, and whether its effect happens before it fails.
+pub type Failure = (&'static str, FailAt);
+
+/// Returns every way in which a saga can fail, for those who let [`fail_at`] run in several worlds at the same time.
+pub fn failures(world: &World, saga: Saga) -> Vec<Failure> {
+    let names = step_names(&saga.spec(world));
+    names.into_iter().flat_map(|name| [(name, FailAt::Before), (name, FailAt::After)]).collect()
+}
+
+/// One turn of [`fail_at_every_step`], in an empty world.
+///
+/// # Panics
+/// When anything is unsound afterwards.
+pub async fn fail_at(world: &World, saga: Saga, (name, at): Failure, repeat: bool) {
+    let after = format!("{saga:?}, failed {at:?} {name}{}", if repeat { ", every step and undo twice" } else { "" });
+    saga.prepare(world).await.unwrap_or_else(|error| panic!("{after}: prepare: {error:?}"));
+    let outcome = drill(world, saga, Drill { repeat, fail: Some((name.to_owned(), at)) }).await;
+    let last = step_names(&saga.spec(world)).last() == Some(&name);
+    assert!(outcome.is_err() || (last && at == FailAt::After), "{after}: it did not fail: {outcome:?}");
+    if saga == Saga::ResetStudio && outcome.is_err() {
+        // What was stuck stays stuck, to be reset once more.
+        world.run(saga).await.unwrap_or_else(|error| panic!("{after}: once more: {error:?}"));
+    }
+    world.assert_sound(&after).await;
+    world.assert_data_intact_after(saga, &after).await;
+    world.clean(&after).await;
 }

@@ -67,7 +67,7 @@ pub enum AgentPower {
     },
 }
 
-/// What `dh-agent mount` prints on success, as one line of JSON.
+/// What `dh-agent mount` and `dh-agent unmount` print on success, as one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MountReply {
     /// Where the studio's files are.

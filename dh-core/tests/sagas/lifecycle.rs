@@ -192,6 +192,29 @@ async fn a_detach_refused_for_open_files_leaves_the_studio_attached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_tells_which_studios_are_not_there_and_a_detach_settles_it() {
+    let fake = fake();
+    attached(&fake).await;
+    let studio = fake.world.studio().await.unwrap().unwrap();
+    let problem = format!("the studio of {} ({}) is not mounted: e2fsck gave up", studio.user, studio.volume.unwrap());
+    fake.backend.set_start_problems(&[&problem]);
+    let machine = fake.world.engine().await.unwrap().unwrap().machine.unwrap();
+    fake.backend.stop_by_agent(&machine, StopMode::Stop, "idle").unwrap();
+    let told = Arc::new(RecordingSink::new());
+    let start = submit(&fake, OperationSpec::Start { engine: engine() }).await.unwrap();
+    control(&fake).run(&start.id, told.clone()).await.unwrap();
+    let note = format!("⚠ {problem}");
+    let is_note = |body: &ProgressBody| matches!(body, ProgressBody::Note { message } if *message == note);
+    assert_eq!(told.bodies().iter().filter(|body| is_note(body)).count(), 1, "{:?}", told.bodies());
+    assert_eq!(fake.world.engine().await.unwrap().unwrap().problems, [problem.as_str()]);
+
+    let again = submit(&fake, OperationSpec::Attach { user: user(), engine: engine() }).await.unwrap_err();
+    assert!(again.hint().unwrap().contains("dh studio detach, then dh studio attach bench"), "{again:?}");
+    fake.world.run(Saga::Detach).await.unwrap();
+    assert!(fake.world.engine().await.unwrap().unwrap().problems.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_eleventh_studio_is_refused() {
     let fake = fake();
     fake.world.run(Saga::Launch).await.unwrap();
@@ -360,4 +383,50 @@ async fn a_launch_that_waits_is_cancelled_from_another_process_without_waiting_f
     assert_eq!(cancelled.unwrap().status, OperationStatus::Cancelled);
     assert!(fake.backend.leaks().is_empty());
     fake.world.assert_sound("cancelled while it waits").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn terminating_an_engine_whose_launch_was_interrupted_undoes_the_launch_and_is_done() {
+    let fake = fake();
+    let (world, _) = fake.process(400);
+    fake.backend.faults().fail_nth(&[Call::LaunchMachine], 1, FaultKind::HangAfter);
+    assert!(fake.backend.faults().until_hung(world.run(Saga::Launch)).await.is_none());
+    fake.process(401);
+    fake.world.run(Saga::Terminate).await.unwrap();
+    assert!(fake.backend.leaks().is_empty());
+    fake.world.assert_sound("terminated").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_waits_for_the_process_that_carries_on_with_what_is_in_its_way() {
+    let fake = fake();
+    Saga::Attach.prepare(&fake.world).await.unwrap();
+    let (world, _) = fake.process(500);
+    fake.backend.faults().fail_nth(&[Call::AttachVolume], 1, FaultKind::HangAfter);
+    assert!(fake.backend.faults().until_hung(world.run(Saga::Attach)).await.is_none());
+    fake.process(501);
+    let left = control(&fake).interrupted().await.unwrap();
+    let worker = control(&fake);
+    let (carried_on, detached) = tokio::join!(worker.run(&left[0].id, Arc::new(NoProgress)), async {
+        fake.clock.sleep(std::time::Duration::from_millis(100)).await;
+        fake.world.run(Saga::Detach).await
+    });
+    carried_on.unwrap();
+    detached.unwrap();
+    assert_eq!(fake.world.studio().await.unwrap().unwrap().status, StudioStatus::Available);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_left_open_by_a_full_disk_is_named_with_how_to_go_on() {
+    let fake = fake();
+    fake.world.run(Saga::Launch).await.unwrap();
+    let full = || Error::new(ErrorKind::Storage, "the disk is full");
+    let operation = submit(&fake, launch("second")).await.unwrap();
+    let (world, store) = fake.process(600);
+    store.faults().fail_nth(&[dh_core::testkit::StoreCall::Put], 4, FaultKind::Before(full()));
+    let error = InProcess::new(world.deps).run(&operation.id, Arc::new(NoProgress)).await.unwrap_err();
+    let hint = error.hint().unwrap();
+    assert!(hint.contains(&format!("dh ops resume {}", operation.id)) && hint.contains("dh ops cancel"), "{hint}");
+    control(&fake).run(&operation.id, Arc::new(NoProgress)).await.unwrap();
+    fake.world.assert_sound("resumed").await;
 }

@@ -1,8 +1,8 @@
 //! What each sensor says of hosts that were written down.
 
 use dh_core::domain::{Activity, Confidence, DetailValue};
-use dh_core::ports::{HttpTarget, TcpConnection};
-use dh_core::sensor::{CoffeeSensor, DockerSensor, IdeSensor, SshSensor};
+use dh_core::ports::{BootTime, HttpTarget, TcpConnection};
+use dh_core::sensor::{CoffeeLock, CoffeeSensor, DockerSensor, IdeSensor, SshSensor};
 use dh_core::testkit::{HostCall, HostFault, RecordedHttp, Recording};
 use serde_json::json;
 
@@ -225,6 +225,29 @@ async fn the_coffee_lock_counts_down() {
     assert_eq!(sample(CoffeeSensor, at_the_end).await.unwrap().reason, "No coffee lock");
     let none = sample(CoffeeSensor, Recording::at(over_now())).await.unwrap();
     assert_eq!(none.reason, "No coffee lock");
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_neither_ends_nor_prolongs_the_coffee_lock() {
+    let (start, minutes) = (over_now(), |minutes: u64| std::time::Duration::from_secs(60 * minutes));
+    let boot = |id: &str, at| Some(BootTime { id: id.into(), since_boot: at });
+    let lock = CoffeeLock::lasting(minutes(60), start, boot("first", minutes(5))).to_string();
+    let look = async |now, boot| {
+        let host = Recording { coffee: Some(lock.clone()), boot, ..Recording::at(now) };
+        sample(CoffeeSensor, host).await.unwrap().reason
+    };
+    let hours = |hours| jiff::SignedDuration::from_hours(hours);
+    for step in [0, 3, -3, 24 * 400, -24 * 400] {
+        let now = start + hours(step);
+        assert_eq!(look(now, boot("first", minutes(20))).await, "Coffee lock active (45m remaining)", "{step} h");
+        assert_eq!(look(now, boot("first", minutes(65))).await, "No coffee lock", "{step} h");
+    }
+    // After a start or a thaw the wall clock is all there is to go by.
+    let later = start + jiff::SignedDuration::from_mins(50);
+    for other in [boot("second", minutes(1)), boot("second", minutes(90)), None] {
+        assert_eq!(look(later, other.clone()).await, "Coffee lock active (10m remaining)");
+        assert_eq!(look(start + hours(1), other).await, "No coffee lock");
+    }
 }
 
 fn over_now() -> jiff::Timestamp {

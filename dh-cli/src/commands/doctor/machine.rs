@@ -16,6 +16,8 @@ use crate::ssh_config;
 /// With less than this free, launches and studios fail soon.
 const LITTLE_SPACE: u64 = 1 << 30;
 
+const SSH_CONFIG: &str = "SSH config";
+
 pub fn checks(paths: &Paths) -> Vec<Check> {
     vec![
         agent(),
@@ -125,15 +127,32 @@ fn program(what: &str, name: &str, advice: &str) -> Check {
 }
 
 pub fn ssh_config(host: &dyn Host) -> Check {
-    const NAME: &str = "SSH config";
     let found = host.ssh_config().and_then(|path| Ok((ssh_config::state(&path)?, path)));
-    let (text, path) = match found {
-        Ok(found) => found,
-        Err(error) => return broken(NAME, &error),
-    };
-    match ssh_config::entries(&text) {
+    match found {
+        Ok((text, path)) => managed_entries(&path, &text, ssh_config::elsewhere(host)),
+        Err(error) => broken(SSH_CONFIG, &error),
+    }
+}
+
+fn managed_entries(path: &Path, text: &[u8], elsewhere: Option<PathBuf>) -> Check {
+    const NAME: &str = SSH_CONFIG;
+    match ssh_config::entries(text) {
         Ok(0) => absent(NAME, format!("{} has no managed entries", path.display()), "dh engine config-ssh adds them"),
-        Ok(entries) => ok(NAME, format!("{} has {entries} managed entries", path.display())),
+        Ok(entries) => {
+            let names = ssh_config::names(text);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let warnings = ssh_config::warnings(path, text, &names);
+            let found = format!("{} has {entries} managed entries", path.display());
+            match (warnings.as_slice(), elsewhere) {
+                ([], None) => ok(NAME, found),
+                ([], Some(reads)) => absent(
+                    NAME,
+                    format!("{found}, and ssh reads {}", reads.display()),
+                    &format!("ssh -F {} NAME connects", ssh_config::shell_quoted(&path.display().to_string())),
+                ),
+                (warnings, _) => absent(NAME, found, &warnings.join("; ")),
+            }
+        }
         Err(error) => broken(NAME, &error),
     }
 }
@@ -167,6 +186,21 @@ mod tests {
         assert_eq!(search(), None);
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         assert_eq!(search(), Some(program));
+    }
+
+    #[test]
+    fn an_ssh_config_that_hides_the_entries_or_is_not_the_one_ssh_reads_is_told() {
+        const BLOCK: &str = "# BEGIN DAYHOFF ENGINES\nHost a\n    User me\n# END DAYHOFF ENGINES\n";
+        let check = |text: &str, elsewhere: Option<&str>| {
+            managed_entries(Path::new("/h/.ssh/config"), text.as_bytes(), elsewhere.map(PathBuf::from))
+        };
+        assert_eq!(check(BLOCK, None).verdict, Verdict::Ok);
+        let hidden = check(&format!("Host *\n  ProxyJump gate\n{BLOCK}"), None);
+        assert_eq!(hidden.verdict, Verdict::Absent);
+        assert!(hidden.advice.unwrap().contains("line 2 sets ProxyJump (of 'Host *') for 'a'"));
+        let unread = check(BLOCK, Some("/root/.ssh/config"));
+        assert_eq!(unread.found, "/h/.ssh/config has 1 managed entries, and ssh reads /root/.ssh/config");
+        assert_eq!(unread.advice.as_deref(), Some("ssh -F /h/.ssh/config NAME connects"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dh_core::domain::Result;
+use dh_core::domain::{Engine, Result, StageName, StageStatus};
 use dh_core::ports::SshEntry;
 use dh_core::wire::view::{self, Body};
 
@@ -29,7 +29,7 @@ pub async fn config_ssh(context: &Context, args: &ConfigSsh) -> Result<(), Failu
     let entries = context.control.ssh_entries(args.all, args.admin).await?;
     let applied = write(&path, &section, &entries)?;
     context.screen.result(&format!("✓ Updated SSH config with {} engine(s)", entries.len()))?;
-    let warnings = warnings(&applied.path, &entries)?;
+    let warnings = warnings(context, &applied.path, &entries)?;
     warnings.iter().for_each(|warning| context.screen.say(&format!("⚠ {warning}")));
     document(context, &applied, &entries, warnings)
 }
@@ -58,25 +58,38 @@ async fn update(context: &Context) -> Result<Vec<String>> {
     let section = asked.unwrap_or(Section { environment, all: false, admin: false });
     let entries = context.control.ssh_entries(section.all, section.admin).await?;
     let applied = write(&path, &section, &entries)?;
-    warnings(&applied.path, &entries)
+    warnings(context, &applied.path, &entries)
 }
 
 fn write(path: &Path, section: &Section, entries: &[SshEntry]) -> Result<Applied> {
     ssh_config::apply(path, |text| ssh_config::edit(text, Some((section, entries))))
 }
 
-fn warnings(path: &Path, entries: &[SshEntry]) -> Result<Vec<String>> {
+fn warnings(context: &Context, path: &Path, entries: &[SshEntry]) -> Result<Vec<String>> {
     let names: Vec<&str> = entries.iter().map(|entry| entry.engine.as_str()).collect();
-    let own = ssh_config::users_own_hosts(&ssh_config::state(path)?, &names);
-    Ok(own
-        .into_iter()
-        .map(|(name, line)| {
-            format!(
-                "{} has an entry of your own for '{name}' on line {line}; ssh takes what comes first",
-                path.display()
-            )
-        })
-        .collect())
+    let mut warnings = ssh_config::warnings(path, &ssh_config::state(path)?, &names);
+    if !names.is_empty()
+        && let Some(reads) = ssh_config::elsewhere(&*context.host)
+    {
+        let command = ssh_command(context, "NAME");
+        warnings.push(format!("ssh reads {}, and HOME is another folder; connect with: {command}", reads.display()));
+    }
+    Ok(warnings)
+}
+
+/// Returns the command that connects to an engine by ssh. Where ssh would read another file than the one dh writes, it
+/// names the file.
+pub fn ssh_command(context: &Context, name: &str) -> String {
+    match (ssh_config::elsewhere(&*context.host), context.host.ssh_config()) {
+        (Some(_), Ok(path)) => format!("ssh -F {} {name}", ssh_config::shell_quoted(&path.display().to_string())),
+        _ => format!("ssh {name}"),
+    }
+}
+
+/// Returns whether an engine has no way in by ssh, as its set-up found.
+pub fn is_without_ssh(engine: &Engine) -> bool {
+    let stages = &engine.bootstrap.stages;
+    stages.iter().any(|stage| stage.name == StageName::ConfiguringSsh && stage.status == StageStatus::Skipped)
 }
 
 fn document(context: &Context, applied: &Applied, entries: &[SshEntry], warnings: Vec<String>) -> Result<(), Failure> {

@@ -25,8 +25,8 @@ pub async fn launch(context: &Context, args: &Launch) -> Result<(), Failure> {
         OperationSpec::Launch { engine_type, .. } => engine_type.as_str(),
         _ => "",
     };
-    context.screen.say(&format!("🚀 Launching {engine_type} engine '{name}'..."));
     let operation = operate::submit(context, spec.clone(), SubmitOptions::default()).await?;
+    context.screen.say(&format!("🚀 Launching {engine_type} engine '{name}'..."));
     if args.no_wait {
         operate::hand_over(context, &operation.id).await?;
         reserved(context, &operation).await;
@@ -41,14 +41,17 @@ pub async fn launch(context: &Context, args: &Launch) -> Result<(), Failure> {
     // Somebody else's engine is not among the entries that are kept by themselves.
     let ours = context.user_or_caller(args.user.as_ref()) == *context.control.user();
     let updated = ours && !args.skip_ssh_config && access::after_change(context).await?;
+    let without_ssh =
+        context.control.engine(name.as_str()).await.is_ok_and(|view| access::is_without_ssh(&view.engine));
+    let ssh = access::ssh_command(context, name.as_str());
     let connect = match (updated, ours) {
-        (true, _) => format!("  ssh {name}"),
+        _ if without_ssh => format!("  dh engine shell {name}"),
+        (true, _) => format!("  {ssh}"),
         (false, ours) => {
             // The two comments stand one below the other.
             let command = if ours { "dh engine config-ssh" } else { "dh engine config-ssh --all" };
-            let width = command.len();
-            let ssh = format!("ssh {name}");
-            format!("  {command}  # Add to SSH config\n  {ssh:width$}  # Then use native SSH")
+            let width = command.len().max(ssh.len());
+            format!("  {command:width$}  # Add to SSH config\n  {ssh:width$}  # Then use native SSH")
         }
     };
     context.screen.result(&format!("\nConnect with:\n{connect}"))?;

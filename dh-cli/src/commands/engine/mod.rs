@@ -10,7 +10,7 @@ mod show;
 
 use dh_core::domain::EngineView;
 
-pub use access::after_change as update_ssh_config;
+pub use access::{after_change as update_ssh_config, is_without_ssh, ssh_command};
 
 use crate::cli::EngineCommand;
 use crate::context::Context;

@@ -5,7 +5,7 @@ use dh_core::ports::SubmitOptions;
 
 use super::address;
 use crate::cli::{Attach, OneStudio};
-use crate::commands::engine::update_ssh_config;
+use crate::commands::engine::{is_without_ssh, ssh_command, update_ssh_config};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::operate;
@@ -33,7 +33,8 @@ pub async fn attach(context: &Context, args: &Attach) -> Result<(), Failure> {
     if let Some(path) = studio.attachment.as_ref().and_then(|attachment| attachment.mount_point.as_ref()) {
         context.screen.result(&format!("\nYour files are now available at:\n  {}/", path.trim_end_matches('/')))?;
     }
-    let way_in = if updated { format!("ssh {name}") } else { format!("dh engine shell {name}") };
+    let by_ssh = updated && !is_without_ssh(&view.engine);
+    let way_in = if by_ssh { ssh_command(context, name.as_str()) } else { format!("dh engine shell {name}") };
     context.screen.result(&format!("\nConnect with:\n  {way_in}"))?;
     operate::document(context, &operation).await
 }

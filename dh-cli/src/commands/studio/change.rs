@@ -1,6 +1,7 @@
 //! `dh studio create|delete|resize|reset`.
 
-use dh_core::domain::{Error, ErrorKind, OperationSpec, SizeGb, Studio, StudioStatus};
+use dh_core::domain::{Error, OperationSpec, SizeGb, Studio};
+use dh_core::logic::may_change_studio;
 use dh_core::ports::SubmitOptions;
 
 use super::address;
@@ -45,14 +46,15 @@ pub async fn create(context: &Context, args: &CreateStudio) -> Result<(), Failur
 pub async fn delete(context: &Context, args: &DeleteStudio) -> Result<(), Failure> {
     let user = context.user_or_caller(args.user.as_ref());
     let studio = context.studio_of(&user).await?;
-    refuse_while_attached(&studio, "deletion")?;
+    let spec = OperationSpec::DeleteStudio { user };
+    check_first(&spec, &studio)?;
     let id = id(&studio);
     if !args.yes {
         let paint = context.screen.talk_paint();
         let warning = paint.red(&format!("⚠ WARNING: This will permanently delete all data in {id}"));
         confirm(&context.screen, &*context.terminal, &format!("{warning}\nAre you sure?"), "-y")?;
     }
-    let operation = operate::submit(context, OperationSpec::DeleteStudio { user }, SubmitOptions::default()).await?;
+    let operation = operate::submit(context, spec, SubmitOptions::default()).await?;
     let operation = operate::finish(context, &operation).await?;
     context.screen.result(&format!("✓ Studio {id} deleted"))?;
     operate::document(context, &operation).await
@@ -62,11 +64,11 @@ pub async fn resize(context: &Context, args: &ResizeStudio) -> Result<(), Failur
     let user = context.user_or_caller(args.user.as_ref());
     let studio = context.studio_of(&user).await?;
     let (old, new) = (studio.size_gb, args.size);
-    refuse_while_attached(&studio, "resizing")?;
-    if !args.yes && new > old {
+    let spec = OperationSpec::ResizeStudio { user, size_gb: new };
+    check_first(&spec, &studio)?;
+    if !args.yes {
         confirm(&context.screen, &*context.terminal, &format!("Resize studio from {old} to {new}?"), "-y")?;
     }
-    let spec = OperationSpec::ResizeStudio { user, size_gb: new };
     let operation = operate::submit(context, spec, SubmitOptions::default()).await?;
     context.screen.result(&format!("✓ Studio resize initiated: {old} → {new}"))?;
     let operation = operate::finish(context, &operation).await?;
@@ -87,13 +89,8 @@ pub async fn reset(context: &Context, args: &ResetStudio) -> Result<(), Failure>
     operate::document(context, &operation).await
 }
 
-/// Refuses before anything is asked: a question whose yes is then refused is none.
-fn refuse_while_attached(studio: &Studio, what: &str) -> Result<(), Error> {
-    match studio.status {
-        StudioStatus::Attached => {
-            Err(Error::new(ErrorKind::Conflict, format!("studio must be detached before {what}"))
-                .with_hint("run: dh studio detach"))
-        }
-        _ => Ok(()),
-    }
+/// Refuses before anything is asked: a question whose yes is then refused is none. Where an operation holds the studio, it
+/// may yet change what is refused here.
+fn check_first(spec: &OperationSpec, studio: &Studio) -> Result<(), Error> {
+    if studio.operation.is_some() { Ok(()) } else { may_change_studio(spec, studio) }
 }

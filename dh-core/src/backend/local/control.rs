@@ -18,7 +18,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::map::{io_error, no_answer};
+use super::map::{io_error, no_answer, no_supervisor};
 use crate::domain::{Error, ErrorKind, Result, SizeGb, StopCause, StopMode, StoredError};
 
 /// How long the supervisor may take to answer; what takes longer is answered at its beginning.
@@ -229,9 +229,12 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// `NotFound` or `Unavailable` when no supervisor listens.
+    /// `Unavailable` when no supervisor listens.
     pub fn connect(socket: &Path) -> Result<Self> {
-        let failed = |source| io_error("cannot reach", socket, source);
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => no_supervisor(socket, source),
+            _ => io_error("cannot reach", socket, source),
+        };
         let stream = through_directory(socket, UnixStream::connect).map_err(failed)?;
         stream.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
         stream.set_write_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
@@ -329,7 +332,7 @@ fn through_directory<'a, T>(socket: &'a Path, call: impl FnOnce(PathBuf) -> io::
 /// begun; a caller that is part of the engine ends soon after.
 ///
 /// # Errors
-/// `Unavailable` or `NotFound` when there is no supervisor, `Timeout` when it does not answer.
+/// `Unavailable` when there is no supervisor, `Timeout` when it does not answer.
 pub fn request_stop(socket: &Path, mode: StopMode, cause: StopCause, message: &str) -> Result<()> {
     Client::connect(socket)?.call(&Request::Stop { mode, cause, message: message.to_owned() }).map(drop)
 }
@@ -388,7 +391,7 @@ mod tests {
         let deep = (0..20).fold(dir.path().to_owned(), |path, _| path.join("a-long-name-of-a-directory"));
         std::fs::create_dir_all(&deep).unwrap();
         let socket = deep.join("control.sock");
-        assert_eq!(Client::connect(&socket).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(Client::connect(&socket).unwrap_err().kind(), ErrorKind::Unavailable);
         let listener = listen(&socket).unwrap();
         assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let client = Client::connect(&socket).unwrap();

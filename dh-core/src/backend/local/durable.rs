@@ -8,25 +8,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::map::io_error;
 use crate::domain::{Error, ErrorKind, Result};
-
-/// Makes the error of a failed access to a file: `what` is a fragment such as `cannot write`.
-pub fn storage_error(what: &str, path: &Path, source: io::Error) -> Error {
-    let hint = match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "free some space on that disk and repeat the command"
-        }
-        io::ErrorKind::ReadOnlyFilesystem => "set DH_HOME to a directory on a disk that can be written",
-        io::ErrorKind::PermissionDenied => {
-            "run dh as the user who owns that file, or set DH_HOME to a directory of your own"
-        }
-        _ => "look at that path and repeat the command",
-    };
-    Error::new(ErrorKind::Storage, format!("{what} {}", path.display()))
-        .with_context("path", path.display())
-        .with_hint(hint)
-        .with_source(source)
-}
 
 /// Replaces a file by the value as JSON. Readers see the old content or the new one, also after a power cut.
 ///
@@ -48,7 +31,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
         std::fs::rename(&new, path)?;
         sync_parent(path)
     };
-    write().map_err(|source| storage_error("cannot write", path, source))
+    write().map_err(|source| io_error("cannot write", path, source))
 }
 
 /// Reads a file written by [`write_json`]; `None` when there is none.
@@ -59,7 +42,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, schema: u64) -> Result<Option
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(storage_error("cannot read", path, source)),
+        Err(source) => return Err(io_error("cannot read", path, source)),
     };
     let damaged = |source: serde_json::Error| {
         Error::new(ErrorKind::Storage, format!("{} is damaged", path.display()))
@@ -97,13 +80,13 @@ pub fn lock(path: &Path, patience: Duration) -> Result<File> {
         .truncate(false)
         .write(true)
         .open(path)
-        .map_err(|source| storage_error("cannot open", path, source))?;
+        .map_err(|source| io_error("cannot open", path, source))?;
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_millis(1);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::Error(source)) => return Err(storage_error("cannot lock", path, source)),
+            Err(TryLockError::Error(source)) => return Err(io_error("cannot lock", path, source)),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(50));

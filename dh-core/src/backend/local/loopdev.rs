@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{Ioctl, IoctlOutput, NoArg, Opcode, Setter, ioctl};
 use rustix::thread::CapabilitySet;
 
-use super::durable::storage_error;
+use super::map::io_error;
 use crate::domain::{Error, ErrorKind, Result};
 
 const CONTROL: &str = "/dev/loop-control";
@@ -103,7 +103,7 @@ pub fn backing_file(sys_directory: &Path) -> Option<PathBuf> {
 /// `Storage` when `/sys` can't be read.
 pub fn all() -> Result<Vec<(PathBuf, PathBuf)>> {
     let sys = Path::new("/sys/block");
-    let entries = std::fs::read_dir(sys).map_err(|source| storage_error("cannot read", sys, source))?;
+    let entries = std::fs::read_dir(sys).map_err(|source| io_error("cannot read", sys, source))?;
     let mut found = Vec::new();
     for entry in entries.flatten() {
         if entry.file_name().as_bytes().starts_with(b"loop")
@@ -135,7 +135,7 @@ pub fn ensure(image: &Path) -> Result<PathBuf> {
         .read(true)
         .write(true)
         .open(image)
-        .map_err(|source| storage_error("cannot open", image, source))?;
+        .map_err(|source| io_error("cannot open", image, source))?;
     // Others who make loop devices can be faster with the number that was free.
     for _ in 0..16 {
         let device = free_device().map_err(|source| refused(Path::new(CONTROL), source))?;

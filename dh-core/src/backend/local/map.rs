@@ -1,4 +1,4 @@
-//! What the operating system says, as dh's errors.
+//! What the operating system says, as dh's errors: the one table for whatever this backend and the agent do with files.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,6 @@ pub fn io_error(what: &str, path: &Path, source: io::Error) -> Error {
     let (kind, retry, hint) = verdict(&source);
     Error::new(kind, format!("{what} {}", path.display()))
         .with_retry(retry)
-        .with_context("backend", "local")
         .with_context("path", path.display())
         .with_hint(hint)
         .with_source(source)
@@ -33,6 +32,16 @@ pub fn not_running(id: &str, state: &str) -> Error {
         .with_hint("run 'dh engine start' with the engine's name first")
 }
 
+/// Makes the error of a control socket at which nobody listens.
+pub fn no_supervisor(socket: &Path, source: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "the engine has no supervisor")
+        .with_retry(Retry::Later)
+        .with_context("backend", "local")
+        .with_context("path", socket.display())
+        .with_hint("run 'dh engine list' to see the engine's state")
+        .with_source(source)
+}
+
 /// Makes the error of a supervisor that does not answer in time.
 pub fn no_answer(path: &Path) -> Error {
     Error::new(ErrorKind::Timeout, "the engine's supervisor does not answer")
@@ -43,7 +52,7 @@ pub fn no_answer(path: &Path) -> Error {
 }
 
 fn verdict(source: &io::Error) -> (ErrorKind, Retry, &'static str) {
-    use ErrorKind::{Denied, NotFound, Storage, Unavailable};
+    use ErrorKind::{Denied, Storage, Unavailable};
     use Retry::{Later, Never};
     match source.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOSPC | Errno::DQUOT) => {
@@ -55,7 +64,8 @@ fn verdict(source: &io::Error) -> (ErrorKind, Retry, &'static str) {
         Some(Errno::ACCESS | Errno::PERM) => {
             (Denied, Never, "run dh as the user who owns that path, or set DH_HOME to a directory of your own")
         }
-        Some(Errno::NOENT | Errno::NOTDIR) => (NotFound, Never, "run 'dh doctor' to see what is missing"),
+        // Not `NotFound`, which speaks of engines and studios: what dh keeps is damaged.
+        Some(Errno::NOENT | Errno::NOTDIR) => (Storage, Never, "run 'dh doctor' to see what is missing"),
         Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM) => {
             (Unavailable, Later, "close some programs or raise the limits on processes and open files, then try again")
         }
@@ -82,8 +92,8 @@ mod tests {
             (Errno::NAMETOOLONG, ErrorKind::Storage, Retry::Never),
             (Errno::ACCESS, ErrorKind::Denied, Retry::Never),
             (Errno::PERM, ErrorKind::Denied, Retry::Never),
-            (Errno::NOENT, ErrorKind::NotFound, Retry::Never),
-            (Errno::NOTDIR, ErrorKind::NotFound, Retry::Never),
+            (Errno::NOENT, ErrorKind::Storage, Retry::Never),
+            (Errno::NOTDIR, ErrorKind::Storage, Retry::Never),
             (Errno::MFILE, ErrorKind::Unavailable, Retry::Later),
             (Errno::NOMEM, ErrorKind::Unavailable, Retry::Later),
             (Errno::CONNREFUSED, ErrorKind::Unavailable, Retry::Later),
@@ -98,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_not_the_systems_is_a_storage_error() {
+    fn an_error_that_is_not_the_systems_is_a_io_error() {
         let error = io_error("cannot read", Path::new("/x"), io::Error::other("odd"));
         assert_eq!(error.kind(), ErrorKind::Storage);
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::durable::storage_error;
+use super::map::io_error;
 use crate::domain::Result;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -25,7 +25,7 @@ pub struct Mount {
 /// # Errors
 /// `Storage` when `/proc` can't be read.
 pub fn mounts() -> Result<Vec<Mount>> {
-    let text = std::fs::read(MOUNTINFO).map_err(|source| storage_error("cannot read", Path::new(MOUNTINFO), source))?;
+    let text = std::fs::read(MOUNTINFO).map_err(|source| io_error("cannot read", Path::new(MOUNTINFO), source))?;
     Ok(text.split(|&byte| byte == b'\n').filter_map(parse_line).collect())
 }
 

@@ -153,7 +153,7 @@ pub fn reach(dir: &EngineDir) -> Result<Client> {
     loop {
         match Client::connect(&dir.socket()) {
             Ok(client) => return Ok(client),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unavailable) => {}
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
             Err(error) => return Err(error),
         }
         let id = dir.id()?;

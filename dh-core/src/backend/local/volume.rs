@@ -14,8 +14,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::durable::{self, storage_error};
+use super::durable;
 use super::loopdev;
+use super::map::io_error;
 use crate::domain::{
     DeviceName, EnvironmentName, Error, ErrorKind, IdempotencyKey, MachineId, Result, SizeGb, Volume, VolumeId,
 };
@@ -187,7 +188,7 @@ impl Volumes {
                 file.set_len(size_gb.bytes().max(file.metadata()?.len()))?;
                 file.sync_all()
             };
-            enlarge().map_err(|source| storage_error("cannot enlarge", &image, source))?;
+            enlarge().map_err(|source| io_error("cannot enlarge", &image, source))?;
             loopdev::refresh_capacity(&canonical(&image)?)?;
         }
         VolumeRecord { size_gb, ..record }.save(&volumes)
@@ -243,7 +244,7 @@ impl Volumes {
 
     fn lock(&self) -> Result<File> {
         let volumes = volumes_dir(&self.data);
-        std::fs::create_dir_all(&volumes).map_err(|source| storage_error("cannot make", &volumes, source))?;
+        std::fs::create_dir_all(&volumes).map_err(|source| io_error("cannot make", &volumes, source))?;
         durable::lock(&self.data.join("volumes.lock"), LOCK_PATIENCE)
     }
 
@@ -347,7 +348,7 @@ fn missing(id: &VolumeId) -> Error {
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {
-    path.canonicalize().map_err(|source| storage_error("cannot find", path, source))
+    path.canonicalize().map_err(|source| io_error("cannot find", path, source))
 }
 
 /// Whether a text is the prefix and 17 hexadecimal digits, and so fit to be a directory's name here.

@@ -15,6 +15,9 @@ use crate::ports::{OperationQuery, ProgressSink, StateStoreExt, SubmitOptions, f
 /// How long a cancellation waits for the process that runs the operation.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(120);
 
+/// How long a call waits for a process that carries on with what an earlier one left.
+const CARRY_ON_DEADLINE: Duration = Duration::from_secs(60);
+
 impl InProcess {
     pub(super) async fn submit_operation(
         &self,
@@ -47,21 +50,22 @@ impl InProcess {
             }
             let ended = match spec {
                 // What these remove or give up need not be finished first.
-                OperationSpec::Terminate { engine } if matches!(other.spec, OperationSpec::Launch { .. }) => {
-                    let undone = self.cancel_operation(&other.id, progress.clone()).await;
-                    // A launch that is undone leaves nothing to terminate.
-                    if let Ok(undone) = &undone
-                        && self.deps.store.load::<Engine>(self.deps.environment(), engine.as_str()).await?.is_none()
-                    {
-                        return Ok(Some(undone.clone()));
-                    }
-                    undone
+                OperationSpec::Terminate { .. } if matches!(other.spec, OperationSpec::Launch { .. }) => {
+                    self.cancel_operation(&other.id, progress.clone()).await
                 }
                 OperationSpec::ResetStudio { .. } => self.cancel_operation(&other.id, progress.clone()).await,
                 _ => self.runner.drive(&other.id, progress.clone()).await,
             };
+            let after = self.find_operation(&other.id).await?;
+            if let OperationSpec::Terminate { engine } = spec
+                && !after.status.is_open()
+                && self.deps.store.load::<Engine>(self.deps.environment(), engine.as_str()).await?.is_none()
+            {
+                // As of a launch that is undone: nothing is left to terminate.
+                return Ok(Some(after));
+            }
             if let Err(error) = ended
-                && self.find_operation(&other.id).await?.status.is_open()
+                && after.status.is_open()
             {
                 return match spec {
                     // A reset takes over what cannot be undone.
@@ -73,13 +77,31 @@ impl InProcess {
         Ok(None)
     }
 
-    /// Returns an open operation that has hold of the engine or studio and that no living process runs.
+    /// Returns an open operation that has hold of the engine or studio and that no living process runs. One that a process
+    /// of ours is just carrying on with is waited for: it is what this call would have done itself.
     async fn in_the_way(&self, spec: &OperationSpec) -> Result<Option<Operation>> {
+        let mut pace = Pace::new();
+        loop {
+            let error = match self.look_in_the_way(spec).await {
+                Err(InTheWay { error, carried_on: true }) => error,
+                found => return found.map_err(|refused| refused.error),
+            };
+            if pace.over(&self.deps, CARRY_ON_DEADLINE).await {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn look_in_the_way(&self, spec: &OperationSpec) -> Result<Option<Operation>, InTheWay> {
         if let Some(user) = spec.studio()
             && let Some(found) = find_studio(&*self.deps.store, self.deps.environment(), user).await?
             && let Some(other) = rules::holder(&self.deps, found.value.operation.as_ref()).await?
         {
-            return if self.is_free(&other) { Ok(Some(other)) } else { Err(rules::studio_busy(&found.value, &other)) };
+            return if self.is_free(&other) {
+                Ok(Some(other))
+            } else {
+                Err(InTheWay { error: rules::studio_busy(&found.value, &other), carried_on: other.lease.carried_on() })
+            };
         }
         if let Some(name) = spec.engine()
             && let Some(found) = self.deps.store.load::<Engine>(self.deps.environment(), name.as_str()).await?
@@ -87,11 +109,9 @@ impl InProcess {
         {
             if !self.is_free(&other) {
                 let launching = matches!(spec, OperationSpec::Launch { .. });
-                return Err(if launching {
-                    rules::engine_exists(&found.value)
-                } else {
-                    rules::engine_busy(name, &other)
-                });
+                let error =
+                    if launching { rules::engine_exists(&found.value) } else { rules::engine_busy(name, &other) };
+                return Err(InTheWay { error, carried_on: other.lease.carried_on() });
             }
             return Ok(Some(other));
         }
@@ -233,6 +253,19 @@ fn concern_the_same(one: &OperationSpec, other: &OperationSpec) -> bool {
         (Some(one), Some(other)) => one == other,
         (_, None) => one.engine().is_some() && one.engine() == other.engine(),
         (None, Some(_)) => false,
+    }
+}
+
+/// Somebody runs an operation on the engine or studio.
+struct InTheWay {
+    error: Error,
+    /// It was begun by a process that is gone, and another carries on with it.
+    carried_on: bool,
+}
+
+impl From<Error> for InTheWay {
+    fn from(error: Error) -> Self {
+        Self { error, carried_on: false }
     }
 }
 

@@ -6,10 +6,10 @@ use serde_json::json;
 use super::joint::{self, user};
 use super::{Output, Step, StepContext, reserve};
 use crate::domain::{
-    Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, StudioAttachment, StudioStatus, VolumeId,
+    Engine, Error, ErrorKind, MachineId, MachineState, OperationSpec, Result, StudioAttachment, StudioStatus, VolumeId,
 };
 use crate::logic::rules;
-use crate::ports::AttachVolume;
+use crate::ports::{AttachVolume, StateStoreExt};
 
 pub(super) const STEPS: &[&dyn Step] = &[&Reserve, &Unmount, &DetachVolume, &Finish];
 
@@ -52,11 +52,12 @@ impl Step for Reserve {
 
 /// Whether the machine can run commands now.
 async fn runs(cx: &StepContext<'_>, machine: &MachineId) -> Result<bool> {
-    match cx.deps.backend.describe_machine(machine).await?.map(|machine| machine.state) {
-        Some(MachineState::Running) => Ok(true),
-        Some(MachineState::Hibernated) => {
+    let Some(machine) = cx.deps.backend.describe_machine(machine).await? else { return Ok(false) };
+    match machine.state {
+        MachineState::Running => Ok(true),
+        MachineState::Hibernated => {
             Err(Error::new(ErrorKind::Conflict, "the engine is hibernated with the studio's files open in its memory")
-                .with_hint("start it first: dh engine start NAME"))
+                .with_hint(format!("start it first: dh engine start {}", machine.engine)))
         }
         _ => Ok(false),
     }
@@ -75,6 +76,13 @@ impl Step for Unmount {
         if runs(cx, &attachment.machine).await? {
             joint::unmount(cx, &attachment.machine, &volume).await?;
         }
+        // That it was not mounted at the engine's start is settled now.
+        let settle = |engine: &mut Engine| {
+            let before = engine.problems.len();
+            engine.problems.retain(|problem| !problem.contains(volume.as_str()));
+            Ok(engine.problems.len() != before)
+        };
+        cx.deps.store.modify(cx.deps.environment(), attachment.engine.as_str(), &settle).await?;
         Ok(Output::Null)
     }
 

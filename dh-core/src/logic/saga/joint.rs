@@ -90,5 +90,5 @@ pub(super) async fn mount(
 /// Unmounts a studio from a running machine.
 pub(super) async fn unmount(cx: &StepContext<'_>, machine: &MachineId, volume: &VolumeId) -> Result<()> {
     let args = ["unmount", "--volume", volume.as_str(), "--user", user(cx).as_str()];
-    agent_call::call::<serde_json::Value>(cx.deps, machine, &args, Vec::new()).await.map(drop)
+    agent_call::call::<MountReply>(cx.deps, machine, &args, Vec::new()).await.map(drop)
 }

@@ -56,6 +56,7 @@ impl Step for ReserveName {
             created_at: cx.operation.created_at,
             bootstrap: Bootstrap::default(),
             idle: None,
+            problems: Vec::new(),
             policy: wanted.policy.clone(),
             operation: Some(cx.operation.id.clone()),
         };

@@ -82,7 +82,10 @@ async fn start(cx: &StepContext<'_>, id: &MachineId) -> Result<()> {
         _ => {}
     }
     // What the agent found before is forgotten, so that its first look after the start can be told.
-    let forget = |engine: &mut Engine| Ok(engine.idle.take().is_some());
+    let forget = |engine: &mut Engine| {
+        let problems = std::mem::take(&mut engine.problems);
+        Ok(engine.idle.take().is_some() || !problems.is_empty())
+    };
     cx.deps.store.modify(cx.deps.environment(), name(cx).as_str(), &forget).await?;
     cx.deps.backend.start_machine(id).await?;
     wait::for_running(cx.deps, id).await.map(drop)
@@ -134,7 +137,7 @@ impl Step for WaitAgent {
 
     async fn run(&self, cx: &StepContext<'_>) -> Result<Output> {
         if let Some(id) = machine(cx) {
-            wait::for_agent(cx.deps, name(cx), &id).await?;
+            wait::for_agent(cx, name(cx), &id).await?;
         }
         Ok(Output::Null)
     }
@@ -296,7 +299,7 @@ impl Step for StartAgain {
         let was_running = cx.output(Reserve.name(), "was_running") == Some(true);
         if let (Some(id), true, false) = (machine(cx), was_running, resize_online(cx)) {
             start(cx, &id).await?;
-            wait::for_agent(cx.deps, name(cx), &id).await?;
+            wait::for_agent(cx, name(cx), &id).await?;
         }
         Ok(Output::Null)
     }

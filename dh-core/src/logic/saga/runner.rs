@@ -150,7 +150,15 @@ impl Runner {
             held.operation.lease.owner = None;
             let _ = held.save(&self.deps).await;
         }
-        outcome?;
+        let id = &held.operation.id;
+        outcome.map_err(|error| {
+            if held.operation.status.is_open() && error.kind() != ErrorKind::Conflict {
+                let hint = format!("when the cause is gone: dh ops resume {id}; or undo it: dh ops cancel {id}");
+                error.with_context("operation", id).with_hint(hint)
+            } else {
+                error
+            }
+        })?;
         reporter.finished(held.operation.status, held.operation.error.clone());
         finished(held.operation)
     }

@@ -36,13 +36,16 @@ pub(crate) async fn for_machine(
         if is_hopeless(machine.as_ref()) {
             let why =
                 machine.as_ref().and_then(|machine| machine.state_reason.as_ref()).map(|reason| reason.message.clone());
+            let logs = machine.as_ref().map_or("dh ops list".to_owned(), |machine| {
+                format!("dh engine logs {} --source console", machine.engine)
+            });
             let now = machine.map_or("gone".to_owned(), |machine| state_name(machine.state));
             let error = Error::new(ErrorKind::Failed, format!("machine {id} is {now} and will not be {wanted}"));
             return Err(match why {
                 Some(why) => error.with_source(why),
                 None => error,
             }
-            .with_hint("look at its log with: dh engine logs NAME --source console"));
+            .with_hint(format!("look with: {logs}")));
         }
         if pace.over(deps, MACHINE_DEADLINE).await {
             return Err(Error::new(
@@ -50,7 +53,7 @@ pub(crate) async fn for_machine(
                 format!("machine {id} was not {wanted} after {} s", MACHINE_DEADLINE.as_secs()),
             )
             .with_retry(crate::domain::Retry::Exhausted)
-            .with_hint("look at it with: dh engine debug NAME"));
+            .with_hint("see how far it is: dh engine list"));
         }
     }
 }
@@ -163,11 +166,14 @@ fn stuck(name: &EngineName, engine: &Engine, deadline: Duration) -> Error {
     .with_hint(format!("look with: dh engine debug {name}"))
 }
 
-/// Waits until a started engine's agent has looked around once.
-pub(crate) async fn for_agent(deps: &Deps, name: &EngineName, machine: &MachineId) -> Result<()> {
+/// Waits until a started engine's agent has mounted its studios and looked around once. Tells what it could not do.
+pub(crate) async fn for_agent(cx: &StepContext<'_>, name: &EngineName, machine: &MachineId) -> Result<()> {
+    let deps = cx.deps;
     let mut pace = Pace::new();
     loop {
-        if load(deps, name).await?.value.idle.is_some() {
+        let engine = load(deps, name).await?.value;
+        if engine.idle.is_some() {
+            engine.problems.iter().for_each(|problem| cx.reporter.note(format!("⚠ {problem}")));
             return Ok(());
         }
         for_running(deps, machine).await?;

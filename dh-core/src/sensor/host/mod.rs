@@ -16,11 +16,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rustix::fs::Access;
+use rustix::time::{ClockId, clock_gettime};
 
 use self::proc::ProcDir;
 use self::users::Users;
 use crate::domain::{Error, ErrorKind, MachineId, Result};
-use crate::ports::{ContainerSocket, Host, HttpAnswer, HttpTarget, Login, Process, TcpConnection};
+use crate::ports::{BootTime, ContainerSocket, Host, HttpAnswer, HttpTarget, Login, Process, TcpConnection};
 
 /// The label by which a container on the host's own Docker belongs to one engine of the local backend.
 pub const ENGINE_LABEL: &str = "dh.engine";
@@ -28,7 +29,10 @@ pub const ENGINE_LABEL: &str = "dh.engine";
 /// How long a local HTTP service may take, where the caller sets nothing else.
 const HTTP_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The longest coffee lock worth reading; a timestamp has 40 bytes at most.
+/// The kernel's own boot id.
+const KERNEL_BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The longest coffee lock worth reading; two lines have some hundred bytes.
 const COFFEE_MAX_BYTES: u64 = 4_096;
 
 /// What of the machine is in view.
@@ -54,6 +58,7 @@ pub enum Scope {
 pub struct ProcHost {
     scope: Scope,
     coffee: PathBuf,
+    boot_id: PathBuf,
     http_deadline: Duration,
     me: u32,
     proc: PathBuf,
@@ -68,6 +73,7 @@ impl ProcHost {
         Self {
             scope,
             coffee: coffee_lock.into(),
+            boot_id: KERNEL_BOOT_ID.into(),
             http_deadline: HTTP_DEADLINE,
             me: std::process::id(),
             proc: "/proc".into(),
@@ -80,6 +86,12 @@ impl ProcHost {
     /// Sets how long a local HTTP service may take to answer: two seconds otherwise.
     pub fn with_http_deadline(mut self, deadline: Duration) -> Self {
         self.http_deadline = deadline;
+        self
+    }
+
+    /// Sets the file whose content changes with every boot: the kernel's own otherwise.
+    pub fn with_boot_id(mut self, path: impl Into<PathBuf>) -> Self {
+        self.boot_id = path.into();
         self
     }
 
@@ -165,6 +177,14 @@ impl ProcHost {
 impl Host for ProcHost {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn boot(&self) -> Option<BootTime> {
+        let time = clock_gettime(ClockId::Boottime);
+        let since_boot = Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0));
+        // The id is read last: whoever was frozen in between finds that it has changed.
+        let id = std::fs::read_to_string(&self.boot_id).ok()?.trim().to_owned();
+        (!id.is_empty()).then_some(BootTime { id, since_boot })
     }
 
     fn processes(&self) -> Result<Vec<Process>> {

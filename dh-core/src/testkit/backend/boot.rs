@@ -52,8 +52,11 @@ impl Agent {
     async fn first_look(&self) -> Option<()> {
         let (environment, engine) =
             self.look(|machine| (machine.machine.environment.clone(), machine.machine.engine.clone()))?;
-        let now = self.shared.upgrade()?.clock.now();
+        let shared = self.shared.upgrade()?;
+        let (now, problems) = (shared.clock.now(), shared.with(|world, _| world.start_problems.clone()));
+        drop(shared);
         let tell = |record: &mut Engine| {
+            record.problems.clone_from(&problems);
             record.idle = Some(IdleStatus {
                 is_idle: true,
                 idle_since: Some(now),

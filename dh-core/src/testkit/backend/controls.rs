@@ -37,6 +37,12 @@ impl FakeBackend {
         self.shared.with(|world, _| world.stage_faults.remove(&stage));
     }
 
+    /// Says what agents could not do at their starts from now on.
+    pub fn set_start_problems(&self, problems: &[&str]) {
+        let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
+        self.shared.with(|world, _| world.start_problems = problems);
+    }
+
     /// Says what a program prints, whatever its arguments. Programs without an answer are not found (code 127).
     pub fn set_command(&self, program: &str, output: CommandOutput) {
         self.shared.with(|world, _| world.commands.insert(program.to_owned(), output));

@@ -375,6 +375,7 @@ async fn store_with(name: &str) -> Arc<MemoryStore> {
         created_at: TestClock::new().now(),
         bootstrap: crate::domain::Bootstrap::default(),
         idle: None,
+        problems: Vec::new(),
         policy: IdlePolicy::default(),
         operation: None,
     };

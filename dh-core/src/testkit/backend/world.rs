@@ -31,6 +31,7 @@ pub(super) struct World {
     pub(super) machine_zone: String,
     pub(super) volume_zone: String,
     pub(super) stage_faults: BTreeMap<StageName, StageFault>,
+    pub(super) start_problems: Vec<String>,
     pub(super) commands: BTreeMap<String, CommandOutput>,
     pub(super) log: Vec<CallRecord>,
     /// Machines that have been given power since this was last looked at, each with its generation.
@@ -174,6 +175,7 @@ impl World {
             machine_zone: "fake-1a".into(),
             volume_zone: "fake-1a".into(),
             stage_faults: BTreeMap::new(),
+            start_problems: Vec::new(),
             commands: BTreeMap::new(),
             log: Vec::new(),
             powered: Vec::new(),

@@ -44,6 +44,9 @@ pub struct Engine {
     pub idle_timeout: Duration,
     /// What its agent last found.
     pub idle: Option<IdleState>,
+    /// What its agent could not do at its last start; left out when all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// The operation that has hold of it.
     pub operation: Option<String>,
 }
@@ -68,6 +71,7 @@ impl From<&domain::EngineView> for Engine {
             studios: view.studios.iter().map(ToString::to_string).collect(),
             idle_timeout: engine.policy.idle_timeout,
             idle: engine.idle.as_ref().map(IdleState::from),
+            problems: engine.problems.clone(),
             operation: engine.operation.as_ref().map(ToString::to_string),
         }
     }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::{Backing, LINK_PREFIX, Volumes, by_id, canonical, device_link, record, volumes_beside, volumes_dir};
-use crate::backend::local::durable::storage_error;
+use crate::backend::local::map::io_error;
 use crate::backend::local::{loopdev, mountinfo};
 use crate::domain::{Error, ErrorKind, MachineId, Result};
 
@@ -51,7 +51,7 @@ pub fn power_off(engine_dir: &Path) -> Result<()> {
     let disk = match engine_dir.join("disk").canonicalize() {
         Ok(disk) => disk,
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(storage_error("cannot find", engine_dir, source)),
+        Err(source) => return Err(io_error("cannot find", engine_dir, source)),
     };
     // Outside the lock: writing back may take long, and touches this machine's devices only.
     for mount in mountinfo::mounts_below(&disk)?.into_iter().rev() {
@@ -116,7 +116,7 @@ pub(super) fn plug_in(engine: &Path, volumes: &Path, record: &record::VolumeReco
         symlink(&target, &new)?;
         std::fs::rename(&new, &link)
     };
-    make().map_err(|source| storage_error("cannot make", &link, source))
+    make().map_err(|source| io_error("cannot make", &link, source))
 }
 
 /// Undoes [`plug_in`], and whatever still shows the machine a directory volume's files. Callers hold the lock.
@@ -152,7 +152,7 @@ pub(super) fn release_leaked(data: &Path, records: &[record::VolumeRecord]) -> R
 }
 
 fn sync_and_unmount(mount_point: &Path) -> Result<()> {
-    let failed = |source: io::Error| storage_error("cannot unmount", mount_point, source);
+    let failed = |source: io::Error| io_error("cannot unmount", mount_point, source);
     match File::open(mount_point) {
         Ok(dir) => rustix::fs::syncfs(&dir).map_err(|errno| failed(errno.into()))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -184,12 +184,12 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     match std::fs::read_dir(dir) {
         Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(storage_error("cannot read", dir, source)),
+        Err(source) => Err(io_error("cannot read", dir, source)),
     }
 }
 
 fn remove_link(link: &Path) -> Result<()> {
-    ignore_missing(std::fs::remove_file(link)).map_err(|source| storage_error("cannot remove", link, source))
+    ignore_missing(std::fs::remove_file(link)).map_err(|source| io_error("cannot remove", link, source))
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Filesystem;
-use crate::backend::local::durable::{read_json, storage_error, sync_parent, write_json};
+use crate::backend::local::durable::{read_json, sync_parent, write_json};
+use crate::backend::local::map::io_error;
 use crate::domain::{
     Attachment, AttachmentState, DeviceName, EnvironmentName, IdempotencyKey, MachineId, Result, SizeGb, UserName,
     Volume, VolumeId,
@@ -108,12 +109,12 @@ impl VolumeRecord {
         };
         let dir = volumes.join(self.id.as_str());
         make()
-            .map_err(|source| storage_error("cannot make", &scratch, source))
+            .map_err(|source| io_error("cannot make", &scratch, source))
             .and_then(|()| write_json(&scratch.join("volume.json"), self))
             .and_then(|()| {
                 std::fs::rename(&scratch, &dir)
                     .and_then(|()| sync_parent(&dir))
-                    .map_err(|source| storage_error("cannot make", &dir, source))
+                    .map_err(|source| io_error("cannot make", &dir, source))
             })
             .inspect_err(|_| {
                 // What can't be removed now is removed by the next sweep.
@@ -133,7 +134,7 @@ impl VolumeRecord {
         remove_all(&scratch)
             .and_then(|()| std::fs::rename(&dir, &scratch))
             .and_then(|()| sync_parent(&dir))
-            .map_err(|source| storage_error("cannot delete", &dir, source))
+            .map_err(|source| io_error("cannot delete", &dir, source))
     }
 }
 
@@ -156,7 +157,7 @@ pub(super) fn load_all(volumes: &Path) -> Result<Vec<VolumeRecord>> {
 pub(super) fn sweep(volumes: &Path) -> Result<()> {
     for name in names(volumes)?.into_iter().filter(|name| name.starts_with(SCRATCH)) {
         let scratch = volumes.join(name);
-        remove_all(&scratch).map_err(|source| storage_error("cannot delete", &scratch, source))?;
+        remove_all(&scratch).map_err(|source| io_error("cannot delete", &scratch, source))?;
     }
     Ok(())
 }
@@ -165,7 +166,7 @@ fn names(volumes: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(volumes) {
         Ok(entries) => entries,
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(storage_error("cannot read", volumes, source)),
+        Err(source) => return Err(io_error("cannot read", volumes, source)),
     };
     Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }

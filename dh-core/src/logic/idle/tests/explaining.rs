@@ -22,6 +22,7 @@ fn view(state: EngineState, why: Option<(StopCause, &str)>) -> EngineView {
             created_at: BEGIN,
             bootstrap: Bootstrap::default(),
             idle: None,
+            problems: Vec::new(),
             policy: IdlePolicy::default(),
             operation: None,
         },
