@@ -31,7 +31,11 @@ pub struct Layout {
 
 impl Layout {
     pub fn of(config: &AgentConfig) -> Self {
-        Self { root: config.root.clone() }
+        Self::under(config.root.clone())
+    }
+
+    pub fn under(root: PathBuf) -> Self {
+        Self { root }
     }
 
     pub fn root(&self) -> &Path {

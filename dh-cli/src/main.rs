@@ -16,6 +16,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,14 +39,17 @@ use terminal::OwnTerminal;
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let parsed = cli::command()
-        .color(cli::color_of(&args))
-        .try_get_matches_from(args)
+        .color(cli::color_of(&args).into())
+        .try_get_matches_from(&args)
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help that nobody reads to its end is no failure.
-            let _ = error.print();
+            match cli::refusal(&error, Screen::of_process(Format::Table, cli::color_of(&args)).talk_paint()) {
+                Some(told) => drop(writeln!(std::io::stderr(), "{told}")),
+                None => drop(error.print()),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

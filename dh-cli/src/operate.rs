@@ -87,15 +87,26 @@ async fn explain(context: &Context, id: &OperationId, error: Error) -> Failure {
     };
     if let Some(stage) = stage {
         place.push(format!("Failed at stage: {}", stage.name.as_str()));
-        place.extend(stage.error.iter().map(|error| format!("Error: {}", render::plain(error))));
+        place.extend(stage.error.iter().filter(|why| is_news(&error, why)).map(|why| cause(why)));
         place.extend(stage.log_tail.iter().map(|line| format!("  | {}", render::plain(line))));
     } else if let Some(step) = failed {
         place.push(format!("Failed at step: {}", step.name));
-        place.extend(step.error.iter().map(|error| format!("Error: {}", render::plain(&error.message))));
+        place.extend(
+            step.error.iter().map(|stored| &stored.message).filter(|why| is_news(&error, why)).map(|why| cause(why)),
+        );
     } else {
         return error.into();
     }
     Failure::Operation { title: render::failed_title(&operation.spec).into(), error, place, id: id.clone() }
+}
+
+/// Whether the cause of a failure is told by more than the failure's own message.
+fn is_news(error: &Error, cause: &str) -> bool {
+    !error.full_message().contains(cause)
+}
+
+fn cause(cause: &str) -> String {
+    format!("Error: {}", render::plain(cause))
 }
 
 /// Starts a process for each operation that was interrupted by the death of its own, and says so.

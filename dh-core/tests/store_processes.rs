@@ -164,7 +164,7 @@ fn a_read_only_disk_is_named_with_a_next_step() {
         let mount = format!("mount -t tmpfs tmpfs \"$DIR\" && {before} mount -o remount,ro \"$DIR\"");
         let Some(said) = filler_on(folder.path(), &mount) else { return };
         let [failure] = said.as_slice() else { panic!("{said:?}") };
-        assert!(failure.starts_with("open storage cannot write the state"), "{failure}");
+        assert!(failure.starts_with("open storage the disk is read-only"), "{failure}");
         assert!(failure.contains(folder.path().to_str().unwrap()) && failure.contains("DH_HOME"), "{failure}");
     }
 }

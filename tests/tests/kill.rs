@@ -3,15 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use dh_tests::{Home, until};
-use rustix::process::{Pid, Signal, kill_process};
+use dh_tests::{Home, send, until};
+use rustix::process::Signal;
 
 const STEPS: [&str; 6] =
     ["validate_engine", "find_device_slot", "attach_volume", "resolve_device", "mount_filesystem", "update_state"];
 
 fn kill(pid: u32) {
-    // It may have ended by itself in the meantime.
-    let _ = kill_process(Pid::from_raw(pid as i32).expect("a process id"), Signal::KILL);
+    send(pid, Signal::KILL);
 }
 
 /// Attaches, and kills when a step has begun. Returns whether the command was killed before its end.

@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::children::{Begun, Children};
 use super::connection::{self, Answer, Call, Session};
 use super::group::Group;
+use crate::layout::Layout;
+use crate::poke;
 
 /// How soon a killed agent is started again, and how long at most when it is killed again and again.
 const RESTART_SOON: Duration = Duration::from_millis(200);
@@ -348,6 +350,8 @@ impl Engine {
         renew_boot_id(&self.dir)?;
         self.group.thaw();
         self.phase = Phase::Running;
+        // Else whoever started it waits for the agent's next look.
+        poke::poke(&Layout::under(self.dir.disk()).poke());
         tracing::info!(machine = %self.record.id, "thawed");
         Ok(Answer::Done)
     }

@@ -106,7 +106,7 @@ pub struct Launch {
     pub user: Option<UserName>,
 
     /// Idle time after which the engine is stopped, such as 30m or 10s
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, allow_hyphen_values = true)]
     pub idle_timeout: Option<Duration>,
 
     /// Return at once, without waiting until the engine is ready
@@ -195,7 +195,7 @@ pub struct Coffee {
     pub one: OneEngine,
 
     /// How long to keep it alive, such as 4h, 2h30m or 45m
-    #[arg(value_name = "DURATION", value_parser = values::duration, required_unless_present = "cancel", conflicts_with = "cancel")]
+    #[arg(value_name = "DURATION", value_parser = values::duration, allow_hyphen_values = true, required_unless_present = "cancel", conflicts_with = "cancel")]
     pub duration: Option<Duration>,
 
     /// Cancel the coffee lock
@@ -209,7 +209,7 @@ pub struct Idle {
     pub one: OneEngine,
 
     /// Set a new timeout, such as 2h or 45m
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, allow_hyphen_values = true)]
     pub set: Option<Duration>,
 }
 
@@ -251,7 +251,7 @@ pub struct Logs {
     pub source: Log,
 
     /// How many lines, counted from the end
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::count, allow_negative_numbers = true, default_value_t = 100)]
     pub lines: usize,
 }
 

@@ -2,6 +2,7 @@
 
 mod engine;
 mod ops;
+mod refusal;
 mod studio;
 mod topics;
 mod values;
@@ -13,6 +14,7 @@ use dh_core::domain::{EnvironmentName, Error, ErrorKind, Result};
 
 pub use engine::*;
 pub use ops::*;
+pub use refusal::refusal;
 pub use studio::*;
 pub use topics::{environment_topic, exit_codes_topic};
 
@@ -107,6 +109,16 @@ pub enum When {
     Never,
 }
 
+impl From<When> for clap::ColorChoice {
+    fn from(when: When) -> Self {
+        match when {
+            When::Auto => Self::Auto,
+            When::Always => Self::Always,
+            When::Never => Self::Never,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Launch, stop, look into and connect to engines
@@ -169,16 +181,16 @@ pub fn command() -> clap::Command {
 }
 
 /// Returns what `--color` says on a command line that is not parsed yet, for the errors of parsing itself.
-pub fn color_of(args: &[std::ffi::OsString]) -> clap::ColorChoice {
+pub fn color_of(args: &[std::ffi::OsString]) -> When {
     let mut args = args.iter().filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--");
     let value = args
         .clone()
         .find_map(|arg| arg.strip_prefix("--color="))
         .or_else(|| args.by_ref().skip_while(|arg| *arg != "--color").nth(1));
     match value {
-        Some("always") => clap::ColorChoice::Always,
-        Some("never") => clap::ColorChoice::Never,
-        _ => clap::ColorChoice::Auto,
+        Some("always") => When::Always,
+        Some("never") => When::Never,
+        _ => When::Auto,
     }
 }
 
@@ -216,8 +228,8 @@ mod tests {
     #[test]
     fn colour_is_known_before_parsing() {
         let choice = |args: &[&str]| color_of(&args.iter().map(std::ffi::OsString::from).collect::<Vec<_>>());
-        assert_eq!(choice(&["dh", "--color", "never", "x"]), clap::ColorChoice::Never);
-        assert_eq!(choice(&["dh", "x", "--color=always"]), clap::ColorChoice::Always);
-        assert_eq!(choice(&["dh", "engine", "exec", "a", "--", "--color=always"]), clap::ColorChoice::Auto);
+        assert_eq!(choice(&["dh", "--color", "never", "x"]), When::Never);
+        assert_eq!(choice(&["dh", "x", "--color=always"]), When::Always);
+        assert_eq!(choice(&["dh", "engine", "exec", "a", "--", "--color=always"]), When::Auto);
     }
 }

@@ -28,7 +28,7 @@ pub struct ListOps {
     pub open: bool,
 
     /// At most so many
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::count, allow_negative_numbers = true, default_value_t = 20)]
     pub limit: usize,
 }
 

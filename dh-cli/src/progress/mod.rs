@@ -188,7 +188,7 @@ impl ProgressSink for Earlier {
         let (id, kind) = (&event.operation, event.kind.replace('_', " "));
         match &event.body {
             ProgressBody::Started { resumed: true } => {
-                self.screen.say(&format!("Going on with an earlier {kind} first ({id})..."))
+                self.screen.say(&format!("First there is an earlier {kind} to be ended ({id})..."))
             }
             ProgressBody::Started { resumed: false } => self.screen.say(&format!("First: {kind} ({id})...")),
             ProgressBody::Note { message } => self.screen.say(&format!("  {}", plain(message))),

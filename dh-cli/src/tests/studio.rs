@@ -31,8 +31,8 @@ fn create_prints_what_the_specification_prints() {
 fn a_second_studio_is_refused_as_specified() {
     let mut plane = plane();
     plane.expect_submit().returning(|_, _, _| {
-        Err(Error::new(ErrorKind::AlreadyExists, format!("alice already has a studio: {VOLUME_ID}"))
-            .with_hint("use 'dh studio delete' to remove it first"))
+        Err(Error::new(ErrorKind::AlreadyExists, format!("user 'alice' already has a studio: {VOLUME_ID}"))
+            .with_hint("use 'dh studio delete --user alice' to remove it first"))
     });
     let ran = World::new().run(plane, "studio create");
     assert_eq!(ran.code, 4);

@@ -1,8 +1,8 @@
 //! What may be done when, and what is said when it may not.
 
 use crate::domain::{
-    Engine, EngineName, EngineState, Error, ErrorKind, Machine, MachineState, Operation, OperationId, OperationSpec,
-    OperationStatus, Result, STUDIOS_PER_ENGINE, StopMode, StoredError, Studio, StudioStatus, UserName,
+    Engine, EngineName, EngineState, EngineView, Error, ErrorKind, Machine, MachineState, Operation, OperationId,
+    OperationSpec, OperationStatus, Result, STUDIOS_PER_ENGINE, StopMode, StoredError, Studio, StudioStatus, UserName,
 };
 use crate::logic::Deps;
 use crate::logic::lease::{Held, busy};
@@ -62,13 +62,14 @@ pub(crate) fn engine_exists(engine: &Engine) -> Error {
 }
 
 pub(crate) fn no_studio(user: &UserName) -> Error {
-    Error::new(ErrorKind::NotFound, format!("{user} has no studio")).with_hint("create one with: dh studio create")
+    Error::new(ErrorKind::NotFound, format!("user '{user}' has no studio"))
+        .with_hint(format!("create one with: dh studio create --user {user}"))
 }
 
 pub(crate) fn studio_exists(studio: &Studio) -> Error {
     let id = studio.volume.as_ref().map_or("being created", |id| id.as_str());
-    Error::new(ErrorKind::AlreadyExists, format!("{} already has a studio: {id}", studio.user))
-        .with_hint("use 'dh studio delete' to remove it first")
+    Error::new(ErrorKind::AlreadyExists, format!("user '{}' already has a studio: {id}", studio.user))
+        .with_hint(format!("use 'dh studio delete --user {}' to remove it first", studio.user))
 }
 
 /// Returns whether studios must be detached before an operation on their engine.
@@ -182,6 +183,29 @@ pub fn may_operate(
         OperationSpec::ResizeEngine { online: true, .. } if machine.state != MachineState::Running => {
             Err(not_running(name, engine.state(Some(machine))))
         }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to start what runs and to stop what is stopped, before anything is stored. An operation that has begun does not
+/// ask: the engine may get there by itself meanwhile.
+pub(crate) fn would_change(spec: &OperationSpec, view: &EngineView) -> Result<()> {
+    let name = &view.engine.name;
+    let conflict = |message: String, hint: String| Err(Error::new(ErrorKind::Conflict, message).with_hint(hint));
+    let has_power = view.machine.as_ref().is_some_and(|machine| machine.state == MachineState::Running);
+    match (spec, view.state) {
+        (OperationSpec::Start { .. }, EngineState::Running) => {
+            conflict(format!("engine '{name}' is running already"), format!("connect with: dh engine shell {name}"))
+        }
+        (OperationSpec::Start { .. }, EngineState::Failed) if has_power => conflict(
+            format!("engine '{name}' is running already, but its launch failed"),
+            format!("see what failed: dh engine debug {name}; remove it with: dh engine terminate {name}"),
+        ),
+        (OperationSpec::Stop { .. }, EngineState::Stopped)
+        | (OperationSpec::Stop { mode: StopMode::Hibernate, .. }, EngineState::Hibernated) => conflict(
+            format!("engine '{name}' is {} already", view.state),
+            format!("start it again with: dh engine start {name}"),
+        ),
         _ => Ok(()),
     }
 }

@@ -33,6 +33,15 @@ impl Table {
             Self::Operations => "operations",
         }
     }
+
+    /// Returns the name of one of its items: `engine`.
+    pub fn singular(self) -> &'static str {
+        match self {
+            Self::Engines => "engine",
+            Self::Studios => "studio",
+            Self::Operations => "operation",
+        }
+    }
 }
 
 /// Where an item lies.
@@ -220,18 +229,28 @@ fn from_item<R: Record>(item: Item) -> Result<Versioned<R>> {
         return Err(named(
             Error::new(
                 ErrorKind::Incompatible,
-                format!("{} was written by a newer dh (schema {schema})", item.key.name),
+                format!(
+                    "the stored {} '{}' was written by a newer dh (schema {schema}; this dh knows {DOCUMENT_SCHEMA})",
+                    item.key.table.singular(),
+                    item.key.name
+                ),
             )
             .with_hint("upgrade dh on this machine, then run the command again"),
         ));
     }
     match serde_json::from_value(item.document) {
         Ok(value) => Ok(Versioned { version: item.version, value }),
-        Err(error) => Err(Error::new(ErrorKind::Storage, format!("the stored {} is damaged", R::TABLE.as_str()))
-            .with_context("item", format!("{}/{}", item.key.table.as_str(), item.key.name))
-            .with_hint("run 'dh doctor' to see what is wrong with the state")
-            .with_source(error)),
+        Err(error) => Err(damaged_item(&item.key, error)),
     }
+}
+
+/// Makes the error of a stored record that cannot be read.
+pub(crate) fn damaged_item(key: &ItemKey, error: serde_json::Error) -> Error {
+    let (kind, name) = (key.table.singular(), &key.name);
+    Error::new(ErrorKind::Storage, format!("the stored {kind} '{name}' is damaged"))
+        .with_context("item", format!("{}/{name}", key.table.as_str()))
+        .with_hint("put a backup of the state back; 'dh config show' tells where it is")
+        .with_source(error)
 }
 
 /// A change to a record; it returns whether there is anything to write, and may run more than once.

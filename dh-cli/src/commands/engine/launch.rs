@@ -1,6 +1,7 @@
 //! `dh engine launch`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dh_core::domain::{Error, ErrorKind, Operation, OperationSpec};
 use dh_core::ports::SubmitOptions;
@@ -11,6 +12,10 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::operate;
 use crate::progress::{Detail, Progress, show_of};
+
+/// How long the process that goes on with a launch may take to begin, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub async fn launch(context: &Context, args: &Launch) -> Result<(), Failure> {
     let name = &args.name;
@@ -24,6 +29,7 @@ pub async fn launch(context: &Context, args: &Launch) -> Result<(), Failure> {
     context.screen.say(&format!("🚀 Launching {engine_type} engine '{name}'..."));
     if args.no_wait {
         operate::hand_over(context, &operation.id).await?;
+        reserved(context, &operation).await;
         context.screen.result(&format!(
             "✓ Engine '{name}' is launching ({id})\n\nSee how far it is with:\n  dh engine status {name}\n  dh ops show {id}",
             id = operation.id
@@ -50,6 +56,21 @@ pub async fn launch(context: &Context, args: &Launch) -> Result<(), Failure> {
     };
     context.screen.result(&format!("\nConnect with:\n{connect}"))?;
     operate::document(context, &operation).await
+}
+
+/// Waits until the engine is known by its name, so that the commands that are named next find it. It is none of the
+/// launch's matter if that takes long: the operation tells how it went.
+async fn reserved(context: &Context, operation: &Operation) {
+    let known = async {
+        let name = operation.spec.engine().map(|name| name.as_str()).unwrap_or_default();
+        while context.control.engine(name).await.is_err() {
+            match context.control.operation(&operation.id).await {
+                Ok(now) if now.status.is_open() => tokio::time::sleep(LOOK_AGAIN).await,
+                _ => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, known).await;
 }
 
 fn spec(context: &Context, args: &Launch) -> Result<OperationSpec, Error> {

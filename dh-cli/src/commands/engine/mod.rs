@@ -53,16 +53,22 @@ fn confirm_outside_dev(context: &Context, yes: bool, verb: &str, name: &str) -> 
 
 /// Offers to detach the studios that are in the way. Returns whether there are any, and they shall be detached.
 fn confirm_detaching(context: &Context, view: &EngineView, yes: bool, option: &str) -> Result<bool, Failure> {
-    if view.studios.is_empty() {
-        return Ok(false);
+    if view.studios.is_empty() || yes {
+        return Ok(!view.studios.is_empty());
     }
+    let question = format!("Engine '{}' has {} attached.\nDetach first?", view.engine.name, studios_on(view));
+    confirm(&context.screen, &*context.terminal, &question, option).map(|()| true)
+}
+
+/// Tells that studios were detached: only once they are, for the command may have been refused.
+fn tell_detached(context: &Context, view: &EngineView, detached: bool) {
+    if detached {
+        context.screen.say(&format!("Detached {} from engine '{}' first", studios_on(view), view.engine.name));
+    }
+}
+
+fn studios_on(view: &EngineView) -> String {
     let users: Vec<&str> = view.studios.iter().map(|user| user.as_str()).collect();
     let what = if users.len() == 1 { "the studio" } else { "the studios" };
-    let told = format!("Engine '{}' has {what} of {} attached", view.engine.name, users.join(", "));
-    if yes {
-        context.screen.say(&format!("{told}; detaching first..."));
-        return Ok(true);
-    }
-    let question = format!("{told}.\nDetach first?");
-    confirm(&context.screen, &*context.terminal, &question, option).map(|()| true)
+    format!("{what} of {}", users.join(", "))
 }

@@ -3,7 +3,7 @@
 use dh_core::domain::{EngineView, OperationSpec, StopMode};
 use dh_core::ports::SubmitOptions;
 
-use super::{access, confirm_detaching, confirm_outside_dev};
+use super::{access, confirm_detaching, confirm_outside_dev, tell_detached};
 use crate::cli::{Start, Stop, Terminate};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -71,6 +71,7 @@ async fn carry_out(
 ) -> Result<(), Failure> {
     let name = &view.engine.name;
     let operation = operate::submit(context, spec, SubmitOptions { detach_studios }).await?;
+    tell_detached(context, view, detach_studios);
     context.screen.result(&format!("✓ Engine '{name}' is {doing}"))?;
     let operation = operate::finish(context, &operation).await?;
     context.screen.result(&format!("✓ Engine '{name}' is {done}"))?;

@@ -5,7 +5,7 @@ use dh_core::logic::may_operate;
 use dh_core::ports::SubmitOptions;
 
 use super::access::ssh_command;
-use super::confirm_detaching;
+use super::{confirm_detaching, tell_detached};
 use crate::cli::ResizeEngine;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -26,6 +26,7 @@ pub async fn resize(context: &Context, args: &ResizeEngine) -> Result<(), Failur
     }
     let detach_studios = !args.online && confirm_detaching(context, &view, args.force, "-f")?;
     let operation = operate::submit(context, spec, SubmitOptions { detach_studios }).await?;
+    tell_detached(context, &view, detach_studios);
     context.screen.result(&format!("✓ Boot disk resize initiated for '{name}'"))?;
     if !args.online {
         if view.state != EngineState::Stopped {

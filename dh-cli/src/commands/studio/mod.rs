@@ -26,14 +26,15 @@ pub async fn run(context: &Context, command: &StudioCommand) -> Result<(), Failu
 
 /// Says `you` where an error speaks of the caller by name.
 fn address(context: &Context, user: &UserName, error: Error) -> Error {
-    let rest = (user == context.control.user()).then(|| error.message().strip_prefix(user.as_str())).flatten();
+    let name = format!("user '{user}'");
+    let rest = (user == context.control.user()).then(|| error.message().strip_prefix(&name)).flatten();
     let message = match rest.and_then(|rest| rest.split_once(" has ")) {
         Some((before, after)) => format!("you{before} have {after}"),
         None => return error,
     };
     let mut addressed = Error::new(error.kind(), message).with_retry(error.retry()).with_effect(error.effect());
     if let Some(hint) = error.hint() {
-        addressed = addressed.with_hint(hint);
+        addressed = addressed.with_hint(hint.replace(&format!(" --user {user}"), ""));
     }
     addressed
 }

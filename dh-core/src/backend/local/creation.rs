@@ -13,12 +13,15 @@ use super::machine::{MachineRecord, RECORD_SCHEMA, random_hex};
 use super::map::io_error;
 use super::removal::NEW;
 use super::{durable, ssh};
-use crate::domain::{MachineId, MachineState, Result};
+use crate::domain::{Error, ErrorKind, MachineId, MachineState, Result};
 use crate::ports::LaunchMachine;
 use crate::wire::{AgentConfig, AgentPower, AgentStore};
 
 /// The version of the agent's configuration that is written.
 const AGENT_SCHEMA: u32 = 1;
+
+/// What an engine writes while it is set up, besides the copy of the agent that it may need, and some to spare.
+const ROOM: u64 = 16 << 20;
 
 /// Makes a machine under another name and renames it when it is whole; its power is ours then. `None` when somebody else
 /// was quicker.
@@ -29,6 +32,7 @@ pub fn create(
     request: &LaunchMachine,
 ) -> Result<Option<(PowerLock, MachineRecord)>> {
     make_private_dir(&engines(&config.data))?;
+    refuse_without_room(config)?;
     let new = EngineDir::new(engines(&config.data).join(format!("{NEW}{id}-{}", random_hex(8)?)));
     let made = fill(config, &new, dir, id, request).and_then(|made| match fs::rename(new.path(), dir.path()) {
         Ok(()) => {
@@ -44,6 +48,24 @@ pub fn create(
         let _ = fs::remove_dir_all(new.path());
     }
     made
+}
+
+/// Refuses to begin what the disk has no room for: an engine that could write neither its logs nor that it failed.
+fn refuse_without_room(config: &LocalConfig) -> Result<()> {
+    let path = engines(&config.data);
+    let failed = |source| io_error("cannot look at the disk of", &path, source);
+    let disk = rustix::fs::statvfs(&path).map_err(|errno| failed(errno.into()))?;
+    let agent = fs::metadata(&config.agent).map_or(0, |agent| agent.len());
+    let (needed, free) = (agent + ROOM, disk.f_bavail.saturating_mul(disk.f_frsize));
+    if free >= needed {
+        return Ok(());
+    }
+    let mb = |bytes: u64| bytes.div_ceil(1_000_000);
+    let text = format!("too little room for an engine in {}: it needs {} MB", config.data.display(), mb(needed));
+    Err(Error::new(ErrorKind::Storage, format!("{text}, and {} MB are free", free / 1_000_000))
+        .with_context("backend", "local")
+        .with_context("path", path.display())
+        .with_hint("free some space on that disk, or set DH_HOME to a folder on a larger one"))
 }
 
 fn fill(

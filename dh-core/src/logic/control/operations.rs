@@ -57,8 +57,11 @@ impl InProcess {
                 _ => self.runner.drive(&other.id, progress.clone()).await,
             };
             let after = self.find_operation(&other.id).await?;
-            if let (OperationSpec::Terminate { .. }, OperationStatus::Cancelled) = (spec, after.status) {
-                // The launch is undone, and with it the engine is gone: nothing is left to terminate.
+            if let OperationSpec::Terminate { engine } = spec
+                && !after.status.is_open()
+                && self.deps.store.load::<Engine>(self.deps.environment(), engine.as_str()).await?.is_none()
+            {
+                // As of a launch that is undone: nothing is left to terminate.
                 return Ok(Some(after));
             }
             if let Err(error) = ended
@@ -112,7 +115,9 @@ impl InProcess {
             }
             return Ok(Some(other));
         }
-        Ok(None)
+        // One that was cut off before it took hold of anything: whoever goes on with it would be in our way.
+        let interrupted = self.interrupted_operations().await?;
+        Ok(interrupted.into_iter().find(|other| concern_the_same(spec, &other.spec)))
     }
 
     fn is_free(&self, operation: &Operation) -> bool {
@@ -150,6 +155,7 @@ impl InProcess {
                         rules::may_attach_to(&view.engine, view.machine)?;
                     } else {
                         rules::may_operate(spec, &view.engine, view.machine.as_ref(), deps.backend.capabilities())?;
+                        rules::would_change(spec, &view)?;
                     }
                 }
                 Ok(())
@@ -242,6 +248,15 @@ impl InProcess {
     pub(super) async fn find_studio(&self, user: &crate::domain::UserName) -> Result<Studio> {
         let found = find_studio(&*self.deps.store, self.deps.environment(), user).await?;
         found.map(|found| found.value).ok_or_else(|| rules::no_studio(user))
+    }
+}
+
+/// Whether two operations would take hold of the same engine or studio.
+fn concern_the_same(one: &OperationSpec, other: &OperationSpec) -> bool {
+    match (one.studio(), other.studio()) {
+        (Some(one), Some(other)) => one == other,
+        (_, None) => one.engine().is_some() && one.engine() == other.engine(),
+        (None, Some(_)) => false,
     }
 }
 

@@ -35,6 +35,9 @@ pub(super) fn to_error(error: rusqlite::Error, path: &Path) -> Error {
                 .with_effect(Effect::Unknown)
                 .with_hint(format!("look at the disk that holds {folder}, then run the command again"))
         }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) if is_on_read_only(path) => {
+            on_read_only(path)
+        }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => read_only(path),
         Some(ErrorCode::CannotOpen) => {
             Error::new(ErrorKind::Storage, format!("cannot open the state in {shown}")).with_hint(writable_hint(path))
@@ -42,7 +45,12 @@ pub(super) fn to_error(error: rusqlite::Error, path: &Path) -> Error {
         _ => Error::new(ErrorKind::Internal, format!("the state in {shown} refused a statement"))
             .with_hint("this is a bug in dh: please report it with the command that met it"),
     };
-    mapped.with_source(error)
+    match error {
+        // The code's own source would say the same once more.
+        rusqlite::Error::SqliteFailure(_, Some(text)) => mapped.with_source(text),
+        rusqlite::Error::SqliteFailure(code, None) => mapped.with_source(code),
+        other => mapped.with_source(other),
+    }
 }
 
 /// Makes the error of a file that could not be made or looked at.
@@ -50,7 +58,8 @@ pub(super) fn from_io(error: std::io::Error, path: &Path) -> Error {
     use std::io::ErrorKind as Io;
     let mapped = match error.kind() {
         Io::StorageFull | Io::QuotaExceeded => full(path),
-        Io::ReadOnlyFilesystem | Io::PermissionDenied => read_only(path),
+        Io::ReadOnlyFilesystem => on_read_only(path),
+        Io::PermissionDenied => read_only(path),
         _ => Error::new(ErrorKind::Storage, format!("cannot open the state in {}", path.display()))
             .with_hint(writable_hint(path)),
     };
@@ -85,6 +94,15 @@ pub(super) fn read_only(path: &Path) -> Error {
         .with_hint(writable_hint(path))
 }
 
+/// The disk takes no writes at all.
+fn on_read_only(path: &Path) -> Error {
+    let folder = path.parent().unwrap_or(path).display();
+    Error::new(ErrorKind::Storage, format!("the disk is read-only: cannot write the state in {}", path.display()))
+        .with_hint(format!(
+            "make the disk that holds {folder} writable again, or set DH_HOME to a folder on another one"
+        ))
+}
+
 fn full(path: &Path) -> Error {
     let folder = path.parent().unwrap_or(path).display().to_string();
     Error::new(ErrorKind::Storage, format!("the disk is full: cannot write the state in {}", path.display()))
@@ -99,6 +117,11 @@ fn writable_hint(path: &Path) -> String {
 /// Some failures of a full disk reach us as plain I/O errors (the shared index of the write-ahead log, for one).
 fn is_full(path: &Path) -> bool {
     rustix::fs::statvfs(path.parent().unwrap_or(path)).is_ok_and(|disk| disk.f_bavail < 16)
+}
+
+fn is_on_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path.parent().unwrap_or(path))
+        .is_ok_and(|disk| disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 #[cfg(test)]

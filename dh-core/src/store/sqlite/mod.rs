@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 
 use self::schema::{Found, MIGRATIONS};
-use crate::domain::{Error, ErrorKind, Result};
-use crate::ports::{Expect, Item, ItemKey, ItemQuery, StateStore, Table, conflict};
+use crate::domain::Result;
+use crate::ports::{Expect, Item, ItemKey, ItemQuery, StateStore, Table, conflict, damaged_item};
 
 /// How long a call waits for other processes before it gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -191,14 +191,10 @@ impl Raw {
     }
 
     fn into_item(self, table: Table, environment: &str) -> Result<Item> {
-        let document = serde_json::from_str(&self.document).map_err(|error| {
-            Error::new(ErrorKind::Storage, format!("the stored {} is damaged", table.as_str()))
-                .with_context("item", format!("{}/{}", table.as_str(), self.name))
-                .with_hint("run 'dh doctor' to see what is wrong with the state")
-                .with_source(error)
-        })?;
+        let key = ItemKey { table, environment: environment.to_owned(), name: self.name };
+        let document = serde_json::from_str(&self.document).map_err(|error| damaged_item(&key, error))?;
         Ok(Item {
-            key: ItemKey { table, environment: environment.to_owned(), name: self.name },
+            key,
             alias: self.alias,
             open: self.open,
             order: self.order,

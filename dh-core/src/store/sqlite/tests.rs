@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::EnvironmentName;
+use crate::domain::ErrorKind;
 use crate::ports::StateStoreExt;
 use crate::testkit::conformance::store::{TestStore, run_store_suite};
 
