@@ -88,8 +88,9 @@ async fn a_killed_client_hangs_up_and_only_what_asked_to_stay_stays() {
     let house = House::new();
     let id = house.launch("work").await.id;
     let home = house.dir(&id).home();
-    let script =
-        "echo $$ > command; nohup setsid sleep 1000 > /dev/null 2>&1 & echo $! > stays; touch ready; sleep 1000; true";
+    // Ready only once the one that asked to stay has left the session.
+    let script = "echo $$ > command; nohup setsid sh -c 'echo $$ > stays; touch ready; exec sleep 1000' > /dev/null 2>&1 & \
+                  sleep 1000; true";
     let mut child = house.exec(&id, script).spawn().unwrap();
     await_that("the command runs", || home.join("ready").exists());
     let pid = |name| fs::read_to_string(home.join(name)).unwrap().trim().parse::<i32>().unwrap();

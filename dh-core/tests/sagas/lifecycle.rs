@@ -430,3 +430,13 @@ async fn an_operation_left_open_by_a_full_disk_is_named_with_how_to_go_on() {
     control(&fake).run(&operation.id, Arc::new(NoProgress)).await.unwrap();
     fake.world.assert_sound("resumed").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_same_command_goes_on_with_an_operation_that_had_not_taken_hold_of_anything_yet() {
+    let fake = fake();
+    Saga::Attach.prepare(&fake.world).await.unwrap();
+    let spec = Saga::Attach.spec(&fake.world);
+    let left = submit(&fake, spec.clone()).await.unwrap();
+    fake.process(700);
+    assert_eq!(submit(&fake, spec).await.unwrap().id, left.id);
+}

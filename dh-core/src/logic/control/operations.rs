@@ -42,6 +42,11 @@ impl InProcess {
 
     /// Goes on with whatever an earlier process left on the engine or studio. Returns it when it is the same request.
     async fn clear_the_way(&self, spec: &OperationSpec, progress: &Arc<dyn ProgressSink>) -> Result<Option<Operation>> {
+        // The same request, left by a process that died before its first step took hold of anything.
+        let same = self.interrupted_operations().await?.into_iter().find(|other| other.spec == *spec);
+        if let Some(same) = same.filter(|same| !same.cancel_requested && same.status == OperationStatus::InProgress) {
+            return Ok(Some(same));
+        }
         // Each round ends one operation; a new one may have taken hold meanwhile, but not for ever.
         for _ in 0..8 {
             let Some(other) = self.in_the_way(spec).await? else { return Ok(None) };
