@@ -218,10 +218,11 @@ fn a_machine_whose_own_record_is_newer_or_damaged_is_named_by_its_file() {
     assert_ne!(newer, whole);
     for (text, code, says) in [(newer.as_str(), 15, "written by a newer dh"), ("{", 14, "is damaged")] {
         std::fs::write(&file, text).expect("the record");
-        for command in ["engine list", "engine status work", "engine start work", "engine terminate work -y"] {
-            let ran = home.run(command).refused(code, says);
-            assert!(ran.stderr.contains("machine.json"), "{}", ran.stderr);
-        }
+        let ran = home.run("engine start work").refused(code, says);
+        assert!(ran.stderr.contains("machine.json"), "{}", ran.stderr);
+        // One engine that cannot be described hides no other.
+        let list = home.run("engine list").ok();
+        assert!(list.stdout.contains("work") && list.stdout.contains("failed"), "{}", list.stdout);
         assert_eq!(std::fs::read_to_string(&file).expect("the record"), text);
     }
     std::fs::write(&file, whole).expect("the record");

@@ -143,11 +143,12 @@ impl Step for AttachVolumeStep {
     async fn run(&self, cx: &StepContext<'_>) -> Result<Output> {
         let (machine, volume) = (machine(cx)?, volume(cx)?);
         let joined = cx.deps.backend.describe_volume(&volume).await?.and_then(|volume| volume.attachment);
-        if let Some(joined) = joined.filter(|joined| joined.machine == machine) {
-            // An earlier try got this far, perhaps under a name chosen after the first was refused.
-            return Ok(json!({ "device": joined.device }));
-        }
-        let mut device: DeviceName = cx.required(FindDeviceSlot.name(), "device")?;
+        // An earlier try may have got this far, perhaps under a name chosen after the first was refused. It is asked for again
+        // all the same: what was cut off in the middle is finished so.
+        let mut device: DeviceName = match joined.filter(|joined| joined.machine == machine) {
+            Some(joined) => joined.device,
+            None => cx.required(FindDeviceSlot.name(), "device")?,
+        };
         let mut bad = BTreeSet::new();
         loop {
             let request = AttachVolume {

@@ -402,11 +402,15 @@ mod tests {
         let filler = "DH_SESSION=no".repeat(SCRATCH);
         let mut child = std::process::Command::new("/bin/cat")
             .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
             .env("AAA", &filler)
             .env("DH_SESSION", "exec")
             .env("ZZZ", &filler)
             .spawn()
             .unwrap();
+        // The kernel lets go of whoever spawns before the new program's environment is in place; an answer comes after it.
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"x").unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         let proc = ProcDir::open(Path::new("/proc")).unwrap();
         let found = proc.session_variable(child.id(), &mut Vec::new());
         let missing = proc.session_variable(std::process::id(), &mut Vec::new());
